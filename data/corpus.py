@@ -1,0 +1,228 @@
+"""A corpus on disk: what was taken from a set of videos, one clip per segment, and a manifest of it all.
+
+::
+
+    CORPUS/
+      corpus.json            format version, settings and their hash
+      manifest.jsonl         one row per segment, or per rejected source
+      clips/<id>.safetensors arrays of one segment
+
+Every file is written under a temporary name and renamed, so that the folder is valid at any moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lipwright.data.errors import CorpusError
+from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.landmarks import TRACKER_VERSION
+from lipwright.data.mouth import MouthTrack, interpolate, measure_speaker
+
+VERSION = 1
+Row = dict[str, Any]
+"""A line of the manifest; its keys are in `docs/formats.md`."""
+
+VALIDATION_SHARE = 0.15
+"""The last part of each speaker's time, kept for validation."""
+
+SPLIT_GAP_S = 1.0
+"""Between what is trained on and what is validated on, so that they share no sound."""
+
+
+def settings_of(features: FeatureSettings) -> dict[str, Any]:
+    """Return everything that a clip's content depends on, as JSON values."""
+    return {"features": features.to_dict(), "tracker": TRACKER_VERSION}
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Return a short name for settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The arrays of one segment.
+
+    Attributes
+    ----------
+    features : ndarray, shape (T, 28), float32
+        100 steps a second from the segment's start.
+    audio : ndarray, shape (N,), int16
+        16 kHz mono.
+    times_s : ndarray, shape (F,), float64
+        Of the video frames, from the segment's start.
+    mouth : ndarray, shape (F, 40, 3), float32
+        In face space; zero where not valid.
+    rotation, scale, shift : ndarray, shapes (F, 3, 3), (F,), (F, 3)
+        Head pose, as in `Pose`.
+    blendshapes : ndarray, shape (F, 52), float32
+    valid : ndarray, shape (F,), bool
+        Where there is a face.
+    """
+
+    features: np.ndarray
+    audio: np.ndarray
+    times_s: np.ndarray
+    mouth: np.ndarray
+    rotation: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    blendshapes: np.ndarray
+    valid: np.ndarray
+
+    def mouth_track(self) -> MouthTrack:
+        """Return the mouth on the features' 100 Hz grid, with the speaker measured from this clip."""
+        steps = np.arange(len(self.features)) / STEP_HZ
+        xyz, valid = interpolate(self.times_s, self.mouth, self.valid, steps)
+        return MouthTrack(xyz, valid, measure_speaker(self.mouth[self.valid]))
+
+
+class Corpus:
+    """A corpus folder, opened or made."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], rows: list[Row]) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.rows = rows
+
+    @classmethod
+    def create(cls, folder: Path, features: FeatureSettings) -> Corpus:
+        """Open `folder` to add to it, or make it.
+
+        Raises
+        ------
+        CorpusError
+            It holds something else, or a corpus of another version.
+        """
+        if (folder / "corpus.json").exists():
+            corpus = cls.load(folder)
+            corpus.settings = settings_of(features)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CorpusError(f"{folder} exists and is not a corpus; choose another --out")
+        else:
+            corpus = cls(folder, settings_of(features), [])
+        (folder / "clips").mkdir(parents=True, exist_ok=True)
+        head = {"format": "lipwright-corpus", "version": VERSION, "settings": corpus.settings, "settings_hash": corpus.hash}
+        _write(folder / "corpus.json", json.dumps(head, indent=2).encode())
+        return corpus
+
+    @classmethod
+    def load(cls, folder: Path) -> Corpus:
+        """Open a corpus.
+
+        Raises
+        ------
+        CorpusError
+            The folder is missing, is no corpus, is broken or of another version.
+        """
+        try:
+            head = json.loads((folder / "corpus.json").read_text())
+            manifest = folder / "manifest.jsonl"
+            rows = [json.loads(line) for line in manifest.read_text().splitlines()] if manifest.exists() else []
+        except FileNotFoundError:
+            raise CorpusError(f"{folder} is not a corpus (no corpus.json); make one with lipwright preprocess") from None
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"{folder} is broken ({error}); run lipwright preprocess again into a new folder") from None
+        if not isinstance(head, dict) or head.get("format") != "lipwright-corpus" or head.get("version") != VERSION:
+            version = head.get("version") if isinstance(head, dict) else None
+            raise CorpusError(f"{folder} is a corpus of version {version}; this Lipwright reads version {VERSION}")
+        return cls(folder, head["settings"], rows)
+
+    @property
+    def hash(self) -> str:
+        """Short name of the settings that clips are made with."""
+        return settings_hash(self.settings)
+
+    @property
+    def usable(self) -> list[Row]:
+        """The rows whose clip can be trained on."""
+        return [row for row in self.rows if row["status"] == "ok"]
+
+    def find(self, sha256: str) -> list[Row]:
+        """Return the rows of a source that were made with today's settings and whose clips are still there."""
+        rows = [r for r in self.rows if r["sha256"] == sha256 and r["settings_hash"] == self.hash]
+        whole = all(r["status"] != "ok" or self.clip_path(r["id"]).exists() for r in rows)
+        return rows if whole else []
+
+    def clip_path(self, clip_id: str) -> Path:
+        """Return where a clip stands."""
+        return self.folder / "clips" / f"{clip_id}.safetensors"
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Put rows in place of those of the same sources, and write the manifest."""
+        rows = list(rows)
+        replaced = {(r["path"], r["sha256"]) for r in rows} | {(r["path"], None) for r in rows}
+        self.rows = [r for r in self.rows if (r["path"], r["sha256"]) not in replaced and r["path"] not in
+                     {new["path"] for new in rows}] + rows
+        self.rows.sort(key=lambda r: (r["speaker"], r["path"], r["start_s"] or 0))
+        _assign_splits(self.rows)
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        _write(self.folder / "manifest.jsonl", lines.encode())
+
+    def save_clip(self, clip_id: str, clip: Clip) -> None:
+        """Write a clip, whole or not at all."""
+        save_clip(self.clip_path(clip_id), clip)
+
+    def load_clip(self, clip_id: str) -> Clip:
+        """Read a clip.
+
+        Raises
+        ------
+        CorpusError
+            It is missing or broken.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.clip_path(clip_id)
+        try:
+            return Clip(**load_file(path))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise CorpusError(f"{path} is missing or broken ({error}); run lipwright preprocess again") from None
+
+
+def save_clip(path: Path, clip: Clip) -> None:
+    """Write a clip's arrays to a file, whole or not at all."""
+    from safetensors.numpy import save
+
+    _write(path, save({name: np.ascontiguousarray(values) for name, values in vars(clip).items()}))
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _assign_splits(rows: list[Row]) -> None:
+    """Give each usable row ``split``: the spans, in seconds of its source, to train on and to validate on."""
+    by_speaker = defaultdict(list)
+    for row in rows:
+        row["split"] = None
+        if row["status"] == "ok":
+            by_speaker[row["speaker"]].append(row)
+    for own in by_speaker.values():
+        border = (1 - VALIDATION_SHARE) * sum(r["end_s"] - r["start_s"] for r in own)
+        before = 0.0
+        for row in own:
+            start, end = row["start_s"], row["end_s"]
+            cut = start + border - before
+            before += end - start
+            row["split"] = {"train": _span(start, min(end, cut)), "validation": _span(max(start, cut + SPLIT_GAP_S), end)}
+
+
+def _span(start_s: float, end_s: float) -> list[float] | None:
+    return [round(start_s, 3), round(end_s, 3)] if end_s > start_s else None

@@ -1,0 +1,244 @@
+"""Frames → face track: MediaPipe's 478 face points and 52 blendshapes for every frame of a video."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lipwright.data import cache
+from lipwright.data.errors import MediaError, MissingPartError
+from lipwright.data.media import Frame, Media, file_sha256, read_frames
+
+log = logging.getLogger(__name__)
+
+MODEL_NAME = "face_landmarker.task"
+MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+MODEL_URL = (
+    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
+)
+MODEL_VARIABLE = "LIPWRIGHT_FACE_LANDMARKER"
+
+POINTS = 478
+BLENDSHAPES = 52
+TRACKER_VERSION = "1"
+"""Part of a cached track's name: raised when the same video would be tracked differently."""
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face through a video.
+
+    Attributes
+    ----------
+    pts : ndarray, shape (F,), int64
+        Time stamps in the video's own ticks.
+    times_s : ndarray, shape (F,), float64
+        The same on the file's clock.
+    points : ndarray, shape (F, 478, 3), float32
+        Landmarks as (x·width, y·height, z·width), pixels; NaN where no face was found.
+    blendshapes : ndarray, shape (F, 52), float32
+        MediaPipe's ARKit blendshapes, 0 to 1; NaN where no face was found.
+    width, height
+        Size of the upright picture.
+    """
+
+    pts: np.ndarray
+    times_s: np.ndarray
+    points: np.ndarray
+    blendshapes: np.ndarray
+    width: int
+    height: int
+
+    @property
+    def found(self) -> np.ndarray:
+        """Where there is a face, (F,) bool."""
+        return np.isfinite(self.points[:, 0, 0])
+
+
+def model_path() -> Path:
+    """Return the landmark model's file: `LIPWRIGHT_FACE_LANDMARKER`, else the cache, else fetched and checked.
+
+    Raises
+    ------
+    MissingPartError
+        The file is nowhere and cannot be fetched, or is not the one that Lipwright was built with.
+    """
+    named = os.environ.get(MODEL_VARIABLE)
+    path = Path(named) if named else cache.cache_folder() / MODEL_NAME
+    if named and not path.is_file():
+        raise MissingPartError(f"{MODEL_VARIABLE} names {path}, which does not exist; correct or unset it")
+    if path.is_file():
+        if (seen := file_sha256(path)) != MODEL_SHA256:
+            raise MissingPartError(
+                f"{path} is not the face landmark model (sha256 {seen[:12]}…, expected {MODEL_SHA256[:12]}…); delete it"
+            )
+        return path
+    import pooch
+
+    log.info("fetching the face landmark model to %s", path)
+    try:
+        pooch.retrieve(MODEL_URL, known_hash=f"sha256:{MODEL_SHA256}", fname=MODEL_NAME, path=path.parent)
+    except (OSError, ValueError) as error:
+        raise MissingPartError(
+            f"the face landmark model is not at {path} and cannot be fetched ({type(error).__name__}); "
+            f"put {MODEL_NAME} there or name it in {MODEL_VARIABLE}"
+        ) from error
+    return path
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Send file descriptor 2 nowhere: MediaPipe logs from C++, past `sys.stderr`."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+class Landmarker:
+    """MediaPipe's FaceLandmarker over the successive frames of one shot: it follows the face from frame to frame."""
+
+    def __init__(self) -> None:
+        path = model_path()
+        with _quiet_stderr():
+            try:
+                import mediapipe as mp
+            except ImportError as error:
+                raise MissingPartError(f"mediapipe cannot be imported ({error}); pip install 'mediapipe<0.10.32'") from error
+            tasks = mp.tasks
+            options = tasks.vision.FaceLandmarkerOptions(
+                base_options=tasks.BaseOptions(model_asset_path=str(path)),
+                running_mode=tasks.vision.RunningMode.VIDEO,
+                num_faces=1,
+                output_face_blendshapes=True,
+            )
+            self._landmarker = tasks.vision.FaceLandmarker.create_from_options(options)
+        self._image: Any = mp.Image
+        self._format = mp.ImageFormat.SRGB
+        self._last_ms = -1
+
+    def __call__(self, rgb: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Find the face in the next frame.
+
+        Parameters
+        ----------
+        rgb : ndarray, shape (H, W, 3), uint8
+            C-contiguous.
+        time_s
+            Later than the frame before.
+
+        Returns
+        -------
+        points : ndarray, shape (478, 3), float32
+            As in `FaceTrack`.
+        blendshapes : ndarray, shape (52,), float32
+            Or None in place of both if there is no face.
+        """
+        if not rgb.flags.c_contiguous:
+            raise ValueError("Expected a C-contiguous frame: MediaPipe finds no face in padded rows.")
+        first = self._last_ms < 0
+        self._last_ms = max(self._last_ms + 1, round(time_s * 1000))
+        image = self._image(image_format=self._format, data=rgb)
+        if first:
+            with _quiet_stderr():
+                result = self._landmarker.detect_for_video(image, self._last_ms)
+        else:
+            result = self._landmarker.detect_for_video(image, self._last_ms)
+        if not result.face_landmarks:
+            return None
+        height, width = rgb.shape[:2]
+        points = np.array([(p.x * width, p.y * height, p.z * width) for p in result.face_landmarks[0]], np.float32)
+        return points, np.array([b.score for b in result.face_blendshapes[0]], np.float32)
+
+    def __enter__(self) -> Landmarker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _quiet_stderr():
+            self._landmarker.close()
+
+
+def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Follow one face through (time, RGB image) pairs: points (F, 478, 3) and blendshapes (F, 52), NaN without a face."""
+    points, shapes = [], []
+    with Landmarker() as find:
+        for time, rgb in images:
+            face = find(rgb, float(time))
+            points.append(face[0] if face else np.full((POINTS, 3), np.nan, np.float32))
+            shapes.append(face[1] if face else np.full(BLENDSHAPES, np.nan, np.float32))
+    return np.array(points).reshape(-1, POINTS, 3), np.array(shapes).reshape(-1, BLENDSHAPES)
+
+
+def track_faces(media: Media, *, threads: int = 0, progress: Callable[[int, int], None] | None = None) -> FaceTrack:
+    """Follow one face through a whole video, without the cache.
+
+    Parameters
+    ----------
+    media
+        From `probe`.
+    threads
+        Decoder threads, as in `read_frames`.
+    progress
+        Called with (frames done, frames in all or 0).
+
+    Raises
+    ------
+    MediaError
+        There is no video stream, or none of its frames can be decoded.
+    """
+    video = media.need_video()
+    seen: list[Frame] = []
+
+    def images() -> Iterator[tuple[Fraction, np.ndarray]]:
+        for frame in read_frames(media, threads=threads):
+            yield frame.time, frame.rgb()
+            seen.append(Frame(frame.index, frame.pts, frame.time, None, 0))  # its picture is let go
+            if progress:
+                progress(len(seen), video.frames)
+
+    points, blendshapes = track_images(images())
+    if not seen:
+        raise MediaError(f"{media.path} has no video frame that can be decoded")
+    length_s = float(seen[-1].time - seen[0].time)
+    if length_s < 0.95 * video.duration_s - 0.5:
+        log.warning("%s ends early: %.1f of %.1f s can be read", media.path, length_s, video.duration_s)
+    pts = np.array([f.pts for f in seen], np.int64)
+    times_s = np.array([float(f.time) for f in seen])
+    return FaceTrack(pts, times_s, points, blendshapes, video.width, video.height)
+
+
+def face_track(
+    media: Media, *, sha256: str | None = None, threads: int = 0, progress: Callable[[int, int], None] | None = None
+) -> FaceTrack:
+    """Return a video's face track, from the cache if the same bytes were tracked before.
+
+    `sha256` is the file's, if it is known already; the rest is as in `track_faces`.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file, save_file
+
+    video = media.need_video()
+    path = cache.cached_path("tracks", f"{sha256 or file_sha256(media.path)}-{TRACKER_VERSION}.safetensors")
+    try:
+        arrays = load_file(path)
+        return FaceTrack(**arrays, width=video.width, height=video.height)
+    except (FileNotFoundError, SafetensorError, TypeError):
+        track = track_faces(media, threads=threads, progress=progress)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes")}
+    save_file(arrays, partial)
+    partial.replace(path)
+    cache.prune("tracks")
+    return track

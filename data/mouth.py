@@ -1,0 +1,256 @@
+"""The mouth in face space: its 40 points, how far it opens, what it looks like closed, and its course over time."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lipwright.data.errors import TrackError
+from lipwright.data.face_space import fit_pose
+from lipwright.data.features import STEP_HZ
+from lipwright.data.landmarks import FaceTrack
+
+OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+"""Both run from the image's left corner along the lower lip to the right corner and back along the upper lip."""
+
+LIPS = np.array(OUTER_LIPS + INNER_LIPS)
+POINTS = len(LIPS)
+
+_AT = {int(point): i for i, point in enumerate(LIPS)}
+_INNER_PAIRS = np.array([(_AT[INNER_LIPS[k]], _AT[INNER_LIPS[20 - k]]) for k in range(1, 10)])
+"""Lower and upper inner points that meet when the mouth closes."""
+
+LONGEST_GAP_S = 0.12
+"""Measured mouths are interpolated between valid frames at most this far apart."""
+
+OPEN_NEUTRAL = 0.03
+"""A neutral mouth more open than this was never seen closed."""
+
+LEAST_SCALE = 0.02
+"""A person whose aperture varies by less does not speak."""
+
+EDIT_RAMP_S = 0.05
+"""An edit sets in and fades out over this time, inside its span."""
+
+
+def aperture(xyz: np.ndarray) -> np.ndarray:
+    """Return the opening between the inner lips, |13 − 14|, of mouths (…, 40, 3), in units of face space."""
+    return np.linalg.norm(xyz[..., _AT[13], :] - xyz[..., _AT[14], :], axis=-1)
+
+
+def width(xyz: np.ndarray) -> np.ndarray:
+    """Return the distance of the mouth's corners, |61 − 291|, of mouths (…, 40, 3), in units of face space."""
+    return np.linalg.norm(xyz[..., _AT[61], :] - xyz[..., _AT[291], :], axis=-1)
+
+
+def measure_mouth(track: FaceTrack) -> np.ndarray:
+    """Return the mouth of every frame of a face track in face space, (F, 40, 3) float32, NaN without a face."""
+    return fit_pose(track.points).to_face(track.points[:, LIPS].astype(np.float64)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """What makes mouths of different people comparable: ``(mouth − neutral) / scale``.
+
+    Attributes
+    ----------
+    neutral : ndarray, shape (40, 3), float32
+        The closed mouth, face space.
+    scale
+        90th − 5th percentile of the aperture; `None` for a person who does not speak.
+    neutral_estimated
+        The mouth was never seen closed, and `neutral` was closed by calculation.
+    """
+
+    neutral: np.ndarray
+    scale: float | None
+    neutral_estimated: bool = False
+
+    def normalise(self, xyz: np.ndarray, scale: float) -> np.ndarray:
+        """Express mouths (…, 40, 3) relative to this speaker."""
+        return (xyz - self.neutral) / (self.scale or scale)
+
+    def place(self, shapes: np.ndarray, scale: float) -> np.ndarray:
+        """Give relative shapes (…, 40, 3) this speaker's mouth; `scale` serves a person who does not speak."""
+        return self.neutral + shapes * (self.scale or scale)
+
+
+def measure_speaker(xyz: np.ndarray) -> Speaker:
+    """Find a person's closed mouth and range of opening.
+
+    Parameters
+    ----------
+    xyz : ndarray, shape (F, 40, 3)
+        Their mouth in face space; NaN frames are passed over. At least one must be there.
+    """
+    xyz = xyz[np.isfinite(xyz[:, 0, 0])]
+    opening = aperture(xyz)
+    low, high = np.percentile(opening, (5, 90))
+    neutral = xyz[opening <= low].mean(0).astype(np.float32)
+    estimated = bool(aperture(neutral) > OPEN_NEUTRAL)
+    if estimated:
+        for pair in _INNER_PAIRS:
+            neutral[pair] = neutral[pair].mean(0)
+    scale = float(high - low)
+    return Speaker(neutral, scale if scale >= LEAST_SCALE else None, estimated)
+
+
+def interpolate(
+    times_s: np.ndarray, values: np.ndarray, valid: np.ndarray, at_s: np.ndarray, longest_gap_s: float = LONGEST_GAP_S
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample a series at other times, linearly between valid neighbours that are not too far apart.
+
+    Parameters
+    ----------
+    times_s : ndarray, shape (F,)
+        Increasing.
+    values : ndarray, shape (F, …)
+    valid : ndarray, shape (F,), bool
+    at_s : ndarray, shape (T,)
+
+    Returns
+    -------
+    values : ndarray, shape (T, …), float32
+        Zero where not valid.
+    valid : ndarray, shape (T,), bool
+    """
+    times_s, values = times_s[valid], values[valid]
+    out = np.zeros((len(at_s), *values.shape[1:]), np.float32)
+    if len(times_s) == 0:
+        return out, np.zeros(len(at_s), bool)
+    tolerance = 1e-6  # a microsecond: times that are meant equal
+    right = np.clip(np.searchsorted(times_s, at_s - tolerance), 0, len(times_s) - 1)
+    exact = np.abs(times_s[right] - at_s) <= tolerance
+    left = np.where(exact, right, np.maximum(right - 1, 0))
+    gap = times_s[right] - times_s[left]
+    inside = (at_s >= times_s[0] - tolerance) & (at_s <= times_s[-1] + tolerance)
+    good = inside & (exact | ((gap <= longest_gap_s + tolerance) & (gap > 0)))
+    weight = np.where(gap > 0, (at_s - times_s[left]) / np.where(gap > 0, gap, 1), 0)[good]
+    weight = weight.reshape(-1, *(1,) * (values.ndim - 1))
+    out[good] = (1 - weight) * values[left[good]] + weight * values[right[good]]
+    return out, good
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change that a person asks for between two times: `gain` on the movement, or the mouth held closed."""
+
+    start_s: float
+    end_s: float
+    gain: float = 1.0
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class MouthTrack:
+    """A mouth over time, 100 steps a second, in one person's face space.
+
+    Attributes
+    ----------
+    xyz : ndarray, shape (T, 40, 3), float32
+    valid : ndarray, shape (T,), bool
+        Where the mouth is known; elsewhere rendering leaves the picture alone.
+    speaker
+        Whose mouth it is: neutral and scale.
+    start_s
+        Time of the first step on the file's clock.
+    edits
+        Changes asked for by hand; `edited` applies them.
+    """
+
+    xyz: np.ndarray
+    valid: np.ndarray
+    speaker: Speaker
+    start_s: float = 0.0
+    edits: tuple[Edit, ...] = field(default=())
+
+    @property
+    def times_s(self) -> np.ndarray:
+        """Time of every step, (T,) float64."""
+        return self.start_s + np.arange(len(self.xyz)) / STEP_HZ
+
+    def at(self, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mouth at any times (F,): shapes (F, 40, 3), and where they are valid (F,)."""
+        return interpolate(self.times_s, self.xyz, self.valid, times_s)
+
+    def edited(self) -> MouthTrack:
+        """Return the track with its edits carried out."""
+        xyz, times, neutral = self.xyz.copy(), self.times_s, self.speaker.neutral
+        for edit in self.edits:
+            gain = 0.0 if edit.closed else edit.gain
+            inside = np.minimum(times - edit.start_s, edit.end_s - times)
+            weight = np.clip(inside / min(EDIT_RAMP_S, max(edit.end_s - edit.start_s, 1e-3) / 2), 0, 1)
+            xyz = neutral + (xyz - neutral) * (1 + weight * (gain - 1)).astype(np.float32)[:, None, None]
+        return replace(self, xyz=xyz, edits=())
+
+    def save(self, path: Path) -> None:
+        """Write the track as JSON (format ``lipwright-mouth``, version 1), whole or not at all."""
+        document = {
+            "format": "lipwright-mouth",
+            "version": 1,
+            "step_hz": STEP_HZ,
+            "start_s": self.start_s,
+            "points": LIPS.tolist(),
+            "neutral": _rounded(self.speaker.neutral),
+            "scale": self.speaker.scale,
+            "neutral_estimated": self.speaker.neutral_estimated,
+            "edits": [vars(edit) for edit in self.edits],
+            "valid": self.valid.tolist(),
+            "xyz": _rounded(np.where(self.valid[:, None, None], self.xyz, 0)),
+        }
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(document, separators=(",", ":")))
+        partial.replace(path)
+
+
+def _rounded(values: np.ndarray) -> list[Any]:
+    return np.round(values.astype(np.float64), 5).tolist()
+
+
+def track_of(track: FaceTrack) -> MouthTrack:
+    """Measure the mouth of a face track on the 100 Hz grid, from time zero to the last frame."""
+    mouth = measure_mouth(track)
+    steps = np.arange(int(track.times_s[-1] * STEP_HZ) + 1) / STEP_HZ
+    xyz, valid = interpolate(track.times_s, mouth, track.found, steps)
+    return MouthTrack(xyz, valid, measure_speaker(mouth))
+
+
+def load_track(path: Path) -> MouthTrack:
+    """Read a mouth track file.
+
+    Raises
+    ------
+    TrackError
+        The file is missing, is not such a file, or its arrays do not fit together.
+    """
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise TrackError(f"{path} does not exist; write one with lipwright export --format track") from None
+    except (OSError, ValueError) as error:
+        raise TrackError(f"{path} is not a mouth track: no JSON text ({error})") from None
+    if not isinstance(document, dict) or document.get("format") != "lipwright-mouth":
+        raise TrackError(f'{path} is not a mouth track: it lacks "format": "lipwright-mouth"')
+    if document.get("version") != 1 or document.get("step_hz") != STEP_HZ or document.get("points") != LIPS.tolist():
+        raise TrackError(
+            f"{path} is a mouth track of version {document.get('version')} at {document.get('step_hz')} Hz; "
+            f"this Lipwright reads version 1 at {STEP_HZ} Hz with its own 40 points"
+        )
+    try:
+        xyz = np.array(document["xyz"], np.float32).reshape(-1, POINTS, 3)
+        neutral = np.array(document["neutral"], np.float32).reshape(POINTS, 3)
+        valid = np.array(document["valid"], bool)
+        scale = None if document["scale"] is None else float(document["scale"])
+        edits = tuple(Edit(**edit) for edit in document.get("edits", []))
+        start_s = float(document["start_s"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrackError(f"{path}: the mouth track's fields do not hold what they should ({error!r})") from None
+    if valid.shape != (len(xyz),) or len(xyz) == 0 or not (np.isfinite(xyz).all() and np.isfinite(neutral).all()):
+        raise TrackError(f"{path}: xyz has {len(xyz)} steps, valid {valid.size}; they must agree, and be finite numbers")
+    return MouthTrack(xyz, valid, Speaker(neutral, scale, bool(document.get("neutral_estimated"))), start_s, edits)

@@ -1,0 +1,1 @@
+"""Tensors and arrays, and the model folder. Nothing here knows of media."""
