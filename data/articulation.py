@@ -1,4 +1,4 @@
-"""Phones to mouth by rule: targets a phone, blended over time.
+"""Phones to mouth by rule: targets a phone, blended over time; and the lips' contours for such a mouth.
 
 Every phone pulls the mouth towards its target with a *dominance* that rises before it and fades after it (Cohen and
 Massaro, *Modeling coarticulation in synthetic visual speech*, 1993): the phone's box in time, convolved with a
@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from lipwright.data.speech import SILENCE, Phone
+from numpy.typing import NDArray
 
 COLUMNS = ("aperture", "width", "rounding", "tuck", "jaw")
 """Columns of `articulate`.
@@ -27,6 +26,10 @@ RANGES = ((0.0, 0.34), (0.44, 0.68), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0))
 """Least and greatest value of each column."""
 REST_WIDTH = 0.59
 """Width of the closed mouth at rest."""
+
+# Numbers of MediaPipe's face points, from the image's left to its right: the outer, then the inner contour of a lip.
+UPPER_LIP = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291], [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
+LOWER_LIP = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291], [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
 
 LEAD_S = 0.020
 """The mouth runs this far ahead of the sound."""
@@ -171,6 +174,57 @@ def articulate(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray
             mouth[:, 0] *= 1.0 - target.seal * _closure(heard_s, start_s, end_s)
     lowest, highest = np.array(RANGES).T
     return np.clip(mouth, lowest, highest).astype(np.float32)
+
+
+class Lips:
+    """The lips of one person: their contours for any row of `articulate`.
+
+    Parameters
+    ----------
+    face
+        (478, 2) landmarks in a frame with its origin between the mouth corners, x along the line of the eyes and y
+        down, in distances between the outer eye corners. The mouth may smile.
+    """
+
+    def __init__(self, face: NDArray[np.float64]) -> None:
+        half, half_inner = 0.5 * (face[291, 0] - face[61, 0]), 0.5 * (face[308, 0] - face[78, 0])
+        self._inner_share = half_inner / half
+        self._forms = []  # of each lip: x of its outer and inner contour in half widths, thickness
+        for outer, inner in (UPPER_LIP, LOWER_LIP):
+            inner_x = (face[inner, 0] - 0.5 * (face[78, 0] + face[308, 0])) / half_inner
+            self._forms.append((face[outer, 0] / half, inner_x, np.abs(face[inner, 1] - face[outer, 1])))
+
+    def contours(self, mouth: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Upper and lower lip for one row of `articulate`, in the frame of `face`.
+
+        Returns two (22, 2): 11 points of the outer, then 11 of the inner contour, as `UPPER_LIP` and `LOWER_LIP` order
+        them.
+        """
+        aperture, width, rounding, tuck, _ = mouth.tolist()
+        # A face track sees a rounded mouth more open than it is; commanded and measured aperture are to agree.
+        half, gap = 0.5 * width, aperture * (1.0 - 0.3 * rounding)
+        half_inner = half * self._inner_share * (1.0 - 0.15 * rounding)
+        rise = gap * (0.18 + 0.5 * tuck)  # the upper lip's part of the gap
+        # A narrower mouth has fuller lips than a smile.
+        full = (REST_WIDTH / width) ** 0.5 * (1.0 + 0.1 * rounding) * (1.0 - 0.4 * aperture)
+        full_upper, full_lower = 1.5 * full, 1.15 * full * (1.0 - 0.4 * tuck)
+
+        def seam(x: NDArray[np.float64]) -> NDArray[np.float64]:
+            """Height at which the closed lips meet: a little lower in the middle than at the corners."""
+            s2 = np.clip(x / half, -1.0, 1.0) ** 2
+            middle = 0.135 + 0.02 * rounding - 0.015 * tuck
+            return np.asarray(middle - 0.05 * (1.0 - rounding) * s2 + 0.12 * gap * s2)
+
+        lips = []
+        for (outer, inner, thick), move, swell in zip(
+            self._forms, (-rise, gap - rise), (-full_upper, full_lower), strict=True
+        ):
+            inner_x, outer_x = inner * half_inner, outer * half
+            inner_y = seam(inner_x) + move * np.clip(1.0 - inner**2, 0.0, 1.0) ** (0.75 - 0.25 * rounding)
+            outer_y = inner_y + swell * thick
+            outer_y[[0, -1]] = seam(outer_x[[0, -1]])
+            lips.append(np.column_stack([np.r_[outer_x, inner_x], np.r_[outer_y, inner_y]]))
+        return lips[0], lips[1]
 
 
 def _spans(phones: Sequence[Phone]) -> list[tuple[str, float, float]]:

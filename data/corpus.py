@@ -161,9 +161,8 @@ class Corpus:
     def add(self, rows: Iterable[Row]) -> None:
         """Put rows in place of those of the same sources, and write the manifest."""
         rows = list(rows)
-        replaced = {(r["path"], r["sha256"]) for r in rows} | {(r["path"], None) for r in rows}
-        self.rows = [r for r in self.rows if (r["path"], r["sha256"]) not in replaced and r["path"] not in
-                     {new["path"] for new in rows}] + rows
+        replaced = {row["path"] for row in rows}
+        self.rows = [row for row in self.rows if row["path"] not in replaced] + rows
         self.rows.sort(key=lambda r: (r["speaker"], r["path"], r["start_s"] or 0))
         _assign_splits(self.rows)
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)

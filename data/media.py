@@ -31,6 +31,9 @@ REVERSE_BLOCK_BYTES = 96 * 2**20
 RATE_JITTER_S = 0.002
 """Frame intervals within this of each other are one constant rate: containers in milliseconds round to 1 ms."""
 
+MOST_DROPPED = 0.01
+"""A rate is constant although up to this share of its frames was dropped."""
+
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 UNSPECIFIED = 2  # AVCOL_SPC/PRI/TRC_UNSPECIFIED
 
@@ -314,9 +317,11 @@ def rate_of(times_s: np.ndarray) -> Fraction | None:
     if len(times_s) < 2:
         return None
     steps = np.diff(times_s)
-    if np.ptp(steps) > 2 * RATE_JITTER_S:
+    usual = float(np.median(steps))
+    multiples = np.maximum(np.round(steps / usual), 1)
+    if np.abs(steps - multiples * usual).max() > 2 * RATE_JITTER_S or np.mean(multiples > 1) > MOST_DROPPED:
         return None
-    rate = (len(times_s) - 1) / float(times_s[-1] - times_s[0])
+    rate = multiples.sum() / float(times_s[-1] - times_s[0])
     for ntsc in (Fraction(round(rate)), Fraction(round(rate * 1.001) * 1000, 1001)):
         if abs(rate / float(ntsc) - 1) < 1e-4:
             return ntsc

@@ -4,7 +4,7 @@ The library comes from ``espeakng-loader`` (extra ``demo``). It keeps one global
 lets one thread in at a time, and every call sets voice, rate, pitch and range anew.
 
 eSpeak's noise sources carry on from one call to the next: the very same samples come back only from a fresh
-process that makes the same calls in the same order. Phone times repeat to within some milliseconds in any case.
+process that makes the same calls in the same order. From call to call, phone times differ by some ten milliseconds.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from lipwright.data.errors import InputError, LipwrightError, MissingPartError
+from numpy.typing import NDArray
 
 SILENCE = "_"
 """Name of the phone that stands for silence."""

@@ -19,7 +19,7 @@ from lipwright.data.corpus import Clip, Corpus, Row, save_clip, settings_hash, s
 from lipwright.data.errors import FaceError, InputError, MediaError
 from lipwright.data.face_space import fit_pose
 from lipwright.data.features import FeatureSettings, compute_features, frame_energy_db
-from lipwright.data.landmarks import LIPS_NEED_FACE_RATE, face_track, model_path
+from lipwright.data.landmarks import face_track, model_path
 from lipwright.data.media import file_sha256, probe, rate_of
 from lipwright.data.mouth import measure_mouth
 
@@ -30,6 +30,9 @@ MEDIA_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .
 
 QUIETEST_DB = -60.0
 """A source whose loud moments stay under this has no speech to learn from."""
+
+LEAST_FACE_RATE = 0.05
+"""A source with a face in fewer of its frames is rejected."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, in all)."""
@@ -96,7 +99,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         row |= {"frames": len(track.pts), "face_rate": round(face_rate, 4)}
         rate = rate_of(track.times_s)
         row["rate"] = "variable" if rate is None else str(rate)
-        if face_rate < LIPS_NEED_FACE_RATE:
+        if face_rate < LEAST_FACE_RATE:
             raise FaceError(f"{source.path} shows a face in {face_rate:.1%} of its frames; nothing to learn from")
     except InputError as error:
         return row | {"reason": str(error)}
@@ -183,8 +186,13 @@ def preprocess_corpus(
     model_path()  # say that the landmark model is missing before any work is done
     corpus = Corpus.create(Path(out), features)
     hashes = {source.path: file_sha256(source.path) for source in sources}
-    jobs, rows = [], []
+    jobs: list[tuple[Any, ...]] = []
+    rows: list[Row] = []
+    first: dict[str, Path] = {}
     for source in sources:
+        if (twin := first.setdefault(hashes[source.path], source.path)) != source.path:
+            log.warning("%s holds the same bytes as %s and is passed over", source.path, twin)
+            continue
         known = [r for r in corpus.find(hashes[source.path]) if r["speaker"] == source.speaker]
         rows += known
         if not known:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
-
 from lipwright.data.errors import InputError
 from lipwright.data.speech import SILENCE, Speech, synthesize
 
@@ -32,7 +32,7 @@ def test_phones_tile_the_whole_duration(voice: str) -> None:
     assert speech.phones[0].start_s == 0.0
     assert speech.phones[-1].end_s == speech.duration_s
     assert all(phone.start_s < phone.end_s for phone in speech.phones)
-    assert all(a.end_s == b.start_s for a, b in zip(speech.phones, speech.phones[1:], strict=False))
+    assert all(a.end_s == b.start_s for a, b in pairwise(speech.phones))
 
 
 def test_names_carry_no_stress_and_silence_stands_between_and_after_sentences(speech: Speech) -> None:

@@ -1,0 +1,195 @@
+"""Sound → mouth: the network with all that belongs to it, as one thing that predicts, steps, is saved and loaded.
+
+A model folder holds ``config.json`` (what it is, what it was trained on) and ``model.safetensors`` (weights, feature
+statistics, PCA, neutral mouth), and everything that rendering needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lipwright.models.errors import ModelError
+from lipwright.models.recurrent import Recurrent, State
+
+VERSION = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a model is: written to ``config.json``, enough to build the network anew."""
+
+    features: dict[str, Any]
+    """Feature settings, as `FeatureSettings.to_dict`."""
+    feature_size: int
+    """Numbers per step, `D`."""
+    points: int
+    """Mouth points, `K`."""
+    components: int
+    """PCA coefficients, `P`."""
+    scale: float
+    """Mean range of opening of the speakers trained on, for faces that do not speak."""
+    cell: str = "lstm"
+    direction: str = "forward"
+    lookahead_ms: float | None = 200.0
+    """How far after time t sound still changes the mouth of time t; None: the whole clip."""
+    delay_steps: int = 18
+    """Steps that the output comes late: the look-ahead less the reach of a feature window."""
+    hidden: int = 60
+    layers: int = 1
+    dropout: float = 0.0
+    corpus: str | None = None
+    sources: list[dict[str, str]] = field(default_factory=list)
+    """What it was trained on: path, sha256, speaker."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Settings and outcome of the training."""
+
+
+class LipSync(nn.Module):
+    """A trained mapping from features to mouth shapes.
+
+    Shapes are relative to a speaker: ``(mouth − neutral) / scale``.
+
+    Attributes
+    ----------
+    feature_mean, feature_std : Tensor, shape (D,)
+        Statistics of the training features.
+    silence : Tensor, shape (D,)
+        Features of digital silence: what follows the end of a clip.
+    pca_mean : Tensor, shape (3K,)
+    pca_components : Tensor, shape (P, 3K)
+    neutral : Tensor, shape (K, 3)
+        Mean neutral mouth of the speakers trained on.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    silence: Tensor
+    pca_mean: Tensor
+    pca_components: Tensor
+    neutral: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        d, p, k = config.feature_size, config.components, config.points
+        self.network = Recurrent(d, p, hidden=config.hidden, layers=config.layers, dropout=config.dropout)
+        shapes = {"feature_mean": (d,), "feature_std": (d,), "silence": (d,)}
+        shapes |= {"pca_mean": (3 * k,), "pca_components": (p, 3 * k), "neutral": (k, 3)}
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Bring features (…, D) to mean 0 and standard deviation 1 over the training set."""
+        return (features - self.feature_mean) / self.feature_std
+
+    def project(self, shapes: Tensor) -> Tensor:
+        """Return the PCA coefficients (…, P) of relative shapes (…, K, 3)."""
+        return (shapes.flatten(-2) - self.pca_mean) @ self.pca_components.T
+
+    def expand(self, coefficients: Tensor) -> Tensor:
+        """Return the relative shapes (…, K, 3) of PCA coefficients (…, P)."""
+        return (coefficients @ self.pca_components + self.pca_mean).unflatten(-1, (self.config.points, 3))
+
+    @torch.inference_mode()
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Predict the mouth of a whole clip.
+
+        Parameters
+        ----------
+        features : ndarray, shape (T, D), float32
+
+        Returns
+        -------
+        ndarray, shape (T, K, 3), float32
+            Relative shapes. The clip is followed by silence.
+        """
+        self._check(features)
+        x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
+        x = torch.cat([x, self.silence.expand(self.config.delay_steps, -1)])
+        y, _ = self.eval().network(self.standardise(x)[None])  # (1, T + delay, P)
+        return self.expand(y[0, self.config.delay_steps :]).cpu().numpy()
+
+    @torch.inference_mode()
+    def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:
+        """Predict on, as sound comes in.
+
+        Parameters
+        ----------
+        features : ndarray, shape (T, D), float32
+            The next steps, any number from 1.
+        state
+            What the call before returned; None at the start of a clip.
+
+        Returns
+        -------
+        shapes : ndarray, shape (n, K, 3), float32
+            The next steps of the mouth; n is less than T until `delay_steps` steps have been heard.
+        state
+            For the next call.
+        """
+        if self.config.lookahead_ms is None:
+            raise ModelError("this model hears the whole clip and cannot step; train one with --direction forward")
+        self._check(features)
+        inner, heard = state if state is not None else (None, 0)
+        x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
+        y, inner = self.eval().network(self.standardise(x)[None], inner)
+        early = min(max(self.config.delay_steps - heard, 0), len(x))
+        return self.expand(y[0, early:]).cpu().numpy(), (inner, heard + len(x))
+
+    def _check(self, features: np.ndarray) -> None:
+        if features.ndim != 2 or features.shape[1] != self.config.feature_size or not len(features):
+            raise ValueError(f"Expected features of shape (T, {self.config.feature_size}), got {features.shape = }.")
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder, each file whole or not at all."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        head = {"format": "lipwright-model", "version": VERSION} | asdict(self.config)
+        weights, config = folder / f".{WEIGHTS}.{os.getpid()}.partial", folder / f".{CONFIG}.{os.getpid()}.partial"
+        save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
+        config.write_text(json.dumps(head, indent=2))
+        weights.replace(folder / WEIGHTS)
+        config.replace(folder / CONFIG)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> LipSync:
+        """Read a model from its folder.
+
+        Raises
+        ------
+        ModelError
+            The folder is missing or empty, a file is missing or truncated, or they do not fit together.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if not folder.is_dir():
+            raise ModelError(f"{folder} is not a model folder: it does not exist; train one with lipwright train")
+        missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(f"{folder} is not a whole model: {' and '.join(missing)} missing; train it again")
+        try:
+            head = json.loads((folder / CONFIG).read_text())
+            if head.pop("format") != "lipwright-model" or (version := head.pop("version")) != VERSION:
+                raise ModelError(f"{folder / CONFIG} is not of model version {VERSION}; train it again with this Lipwright")
+            model = cls(Config(**head))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ModelError(f"{folder / CONFIG} is not a model's configuration ({error}); train it again") from None
+        try:
+            model.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{folder / WEIGHTS} is broken or truncated ({error}); train it again") from None
+        except RuntimeError as error:
+            what = str(error).strip().splitlines()[-1].strip()
+            raise ModelError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {what}") from None
+        return model.to(device).eval()

@@ -1,0 +1,109 @@
+"""How good a mouth is, from arrays. Defined in `docs/metrics.md`; every table of this project uses these.
+
+Series run on the 100 Hz grid. `valid` marks the steps where the measured mouth is known; the rest is passed over.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+STEP_MS = 10
+LAG_REACH_STEPS = 50
+"""Lags are looked for within ±500 ms."""
+
+CLOSED_SHARE = 0.15
+"""Closed: an aperture less than this share of the speaker's scale above neutral."""
+
+CLOSURE_REACH_STEPS = 4
+"""A predicted closure matches a measured one within ±40 ms."""
+
+LEAST_CLOSURES = 5
+JITTER_HZ = 8.0
+"""Faster movement than this is measurement noise, not speech."""
+
+SHORTEST_RUN = 50
+"""Steps that a stretch must have for its smoothness to be judged."""
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Return Pearson's correlation of two series (T,), or None if one of them does not vary."""
+    if len(a) < 3 or np.ptp(a) < 1e-9 or np.ptp(b) < 1e-9:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def gain(predicted: np.ndarray, measured: np.ndarray) -> float | None:
+    """Return the ratio of standard deviations: 1 moves as much as the measured mouth, 0 not at all."""
+    spread = float(np.std(measured))
+    return float(np.std(predicted)) / spread if spread > 1e-9 else None
+
+
+def mean_distance(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """Return the mean distance of points (T, K, 3), in their unit (`lmd`)."""
+    return float(np.linalg.norm(predicted - measured, axis=-1).mean())
+
+
+def lag_ms(predicted: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> float | None:
+    """Return by how much a predicted series (T,) comes after the measured one, ms, at their best correlation.
+
+    The peak within ±500 ms is refined by a parabola. None if nothing varies.
+    """
+    reach = min(LAG_REACH_STEPS, len(measured) // 4)
+    scores = []
+    for lag in range(-reach, reach + 1):
+        now = slice(max(lag, 0), len(measured) + min(lag, 0))
+        then = slice(max(-lag, 0), len(measured) - max(lag, 0))
+        both = valid[now] & valid[then]
+        scores.append(pearson(predicted[now][both], measured[then][both]))
+    if any(s is None for s in scores) or not scores:
+        return None
+    score = np.array(scores, float)
+    best = int(score.argmax())
+    shift = 0.0
+    if 0 < best < len(score) - 1:
+        left, middle, right = score[best - 1 : best + 2]
+        bend = left - 2 * middle + right
+        shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return float(best - reach + shift) * STEP_MS
+
+
+def _runs(mask: np.ndarray) -> np.ndarray:
+    """Return the [start, end) of every stretch of true steps, (R, 2)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return edges.reshape(-1, 2)
+
+
+def closure_f1(predicted: np.ndarray, measured: np.ndarray, valid: np.ndarray, closed_below: float) -> float | None:
+    """Return the F1 score of lip closures: stretches under `closed_below`, matched one to one in order.
+
+    Two stretches match if they come within 40 ms of each other. None under 5 measured closures.
+    """
+    theirs, ours = _runs(valid & (measured < closed_below)), _runs(valid & (predicted < closed_below))
+    if len(theirs) < LEAST_CLOSURES:
+        return None
+    hits = i = j = 0
+    while i < len(theirs) and j < len(ours):
+        if ours[j, 0] - theirs[i, 1] >= CLOSURE_REACH_STEPS:
+            i += 1
+        elif theirs[i, 0] - ours[j, 1] >= CLOSURE_REACH_STEPS:
+            j += 1
+        else:
+            hits, i, j = hits + 1, i + 1, j + 1
+    return 2 * hits / (len(theirs) + len(ours))
+
+
+def jitter_ratio(predicted: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> float | None:
+    """Return the energy of the second difference in time, predicted over measured, of points (T, K, 3).
+
+    Both are low-passed at 8 Hz first, on stretches of at least half a second; None if there is none.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    low_pass = butter(4, JITTER_HZ, fs=1000 / STEP_MS, output="sos")
+    energy = np.zeros(2)
+    for start, end in _runs(valid):
+        if end - start >= SHORTEST_RUN:
+            for k, points in enumerate((predicted, measured)):
+                smooth = sosfiltfilt(low_pass, points[start:end], axis=0)
+                energy[k] += (np.diff(smooth, 2, axis=0) ** 2).sum()
+    return float(energy[0] / energy[1]) if energy[1] > 0 else None

@@ -1,0 +1,24 @@
+"""The jobs, as plain functions: the command line, the studio and Python users all call these."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "preprocess_corpus": "preprocess",
+    "train_model": "train",
+    "render_video": "render",
+    "evaluate_model": "evaluate",
+    "export_mouth": "export",
+    "make_demo": "demo",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Load a job when it is asked for: they bring torch and MediaPipe, which take seconds to import."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

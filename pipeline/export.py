@@ -1,0 +1,72 @@
+"""A mouth as a file, for people and other programs: measured from a video, or predicted from sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lipwright.data.audio import read_speech
+from lipwright.data.errors import FaceError, InputError, require_new
+from lipwright.data.features import compute_features
+from lipwright.data.landmarks import face_track
+from lipwright.data.media import probe
+from lipwright.data.mouth import Speaker, track_of
+from lipwright.models.lipsync import LipSync
+from lipwright.pipeline.predict import feature_settings, predict_mouth
+
+FORMATS = ("track",)
+
+
+def export_mouth(
+    out: Path | str,
+    *,
+    from_video: Path | str | None = None,
+    model: Path | str | None = None,
+    audio: Path | str | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write a mouth track file.
+
+    Parameters
+    ----------
+    out
+        JSON file to make.
+    from_video
+        Measure the mouth in this video.
+    model, audio
+        Or predict it with this model from this sound, on the model's mean mouth.
+    force
+        Replace `out` if it exists.
+
+    Returns
+    -------
+    dict
+        ``out``, ``steps``, ``valid`` (share of them), ``scale``.
+
+    Raises
+    ------
+    InputError
+        A file cannot be used, or the video shows no face.
+    ModelError
+        The model folder cannot be used.
+    """
+    out = Path(out)
+    require_new(out, force)
+    if from_video is not None and model is None and audio is None:
+        media = probe(from_video)
+        track = face_track(media, progress=(lambda d, n: progress("track", d, n)) if progress else None)
+        if not track.found.any():
+            raise FaceError(f"{from_video} shows no face in any of its {len(track.found)} frames")
+        motion = track_of(track)
+    elif from_video is None and model is not None and audio is not None:
+        lipsync = LipSync.load(Path(model), device)
+        features = compute_features(read_speech(probe(audio)), feature_settings(lipsync))
+        speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
+        motion = predict_mouth(lipsync, features, speaker)
+    else:
+        raise InputError("give either --from-video, or --model and --audio")
+    motion.save(out)
+    return {"out": str(out), "steps": len(motion.xyz), "valid": float(motion.valid.mean()), "scale": motion.speaker.scale}

@@ -1,0 +1,48 @@
+"""Features → mouth track: a model's prediction, on one person's mouth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.audio import SAMPLE_RATE_HZ
+from lipwright.data.mouth import MouthTrack, Speaker
+from lipwright.models.errors import ModelError
+from lipwright.models.lipsync import LipSync
+
+
+def feature_settings(lipsync: LipSync) -> FeatureSettings:
+    """Return the feature settings that a model was trained with.
+
+    Raises
+    ------
+    ModelError
+        This Lipwright cannot compute such features.
+    """
+    stated = dict(lipsync.config.features)
+    rates = (stated.pop("sample_rate_hz", None), stated.pop("step_hz", None))
+    try:
+        settings = FeatureSettings(**stated)
+    except TypeError as error:
+        raise ModelError(f"the model was made with other feature settings ({error}); train it again") from None
+    if rates != (SAMPLE_RATE_HZ, STEP_HZ) or settings.size != lipsync.config.feature_size:
+        raise ModelError(
+            f"the model was made with other feature settings ({lipsync.config.feature_size} numbers a step from "
+            f"{rates[0]} Hz at {rates[1]} Hz; here {settings.size} from {SAMPLE_RATE_HZ} at {STEP_HZ}); train it again"
+        )
+    return settings
+
+
+def predict_mouth(lipsync: LipSync, features: np.ndarray, speaker: Speaker) -> MouthTrack:
+    """Predict the mouth that goes with sound.
+
+    Parameters
+    ----------
+    lipsync
+        The model.
+    features : ndarray, shape (T, D), float32
+    speaker
+        Whose mouth it shall be.
+    """
+    xyz = speaker.place(lipsync.predict(features), lipsync.config.scale).astype(np.float32)
+    return MouthTrack(xyz, np.ones(len(xyz), bool), speaker)

@@ -1,0 +1,221 @@
+"""Model or mouth track + target video + sound → the target's video, lip-synced."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
+from lipwright.data.errors import FaceError, InputError, require_new
+from lipwright.data.face_space import fit_pose
+from lipwright.data.features import compute_features
+from lipwright.data.landmarks import FaceTrack, face_track
+from lipwright.data.media import Media, Yuv, file_sha256, probe
+from lipwright.data.mouth import MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
+from lipwright.data.writer import VideoWriter
+from lipwright.pipeline.provenance import synthetic_tags
+from lipwright.pipeline.render.bank import Bank, build_bank
+from lipwright.pipeline.render.choose import choose_windows
+from lipwright.pipeline.render.composite import Painted, paint_mouth
+from lipwright.pipeline.render.retime import plan_frames, play_frames
+
+Progress = Callable[[str, int, int], None]
+
+
+def painted_frames(
+    pictures: Any, points: np.ndarray, mouths: np.ndarray, valid: np.ndarray, bank: Bank
+) -> Any:
+    """Paint mouths onto pictures, one by one.
+
+    Parameters
+    ----------
+    pictures : iterable of Yuv
+        F of them.
+    points : ndarray, shape (F, 478, 3), float32
+        Their landmarks, NaN without a face.
+    mouths : ndarray, shape (F, 40, 3), float32
+        What to paint, in the bank's face space.
+    valid : ndarray, shape (F,), bool
+        Where to paint; elsewhere, and without a face, the picture passes through untouched.
+    bank
+        What to paint from.
+
+    Yields
+    ------
+    Yuv or Painted
+        The picture itself where nothing was painted.
+    """
+    pose = fit_pose(points)
+    paint = valid & np.isfinite(pose.scale)
+    chosen = choose_windows(bank, mouths, pose, paint)
+    for k, picture in enumerate(pictures):
+        if chosen[k] < 0:
+            yield picture
+        else:
+            yield paint_mouth(picture, points[k], pose[np.array([k])], mouths[k], bank, int(chosen[k]))
+
+
+def outside_difference(source: Yuv, painted: Painted) -> int:
+    """Return the greatest difference between a frame and its painted version outside the mask, in levels."""
+    left, top, right, bottom = painted.box
+    worst = 0.0
+    for own, other, step in zip(vars(source).values(), vars(painted.picture).values(), (1, 2, 2), strict=True):
+        difference = cv2.absdiff(own, other)
+        difference[top // step : bottom // step, left // step : right // step][painted.mask[::step, ::step]] = 0
+        worst = max(worst, cv2.minMaxLoc(difference)[1])
+    return int(worst)
+
+
+def _speaker_of(track: FaceTrack, media: Media) -> Speaker:
+    if not track.found.any():
+        raise FaceError(f"{media.path} shows no face in any of its {len(track.found)} frames; nothing to paint a mouth on")
+    return measure_speaker(measure_mouth(track))
+
+
+def _mouth_for(
+    model: Path | None, mouth: Path | None, sound: Media, speaker: Speaker, device: str
+) -> tuple[MouthTrack, float]:
+    """Return the mouth to paint, on the target's face, and the length of the sound in seconds."""
+    samples = read_speech(sound)
+    length_s = len(samples) / SAMPLE_RATE_HZ
+    if mouth is not None:
+        own = load_track(mouth).edited()
+        scale = own.speaker.scale or speaker.scale or 1.0
+        shapes = own.speaker.normalise(own.xyz, scale)
+        return MouthTrack(speaker.place(shapes, scale).astype(np.float32), own.valid, speaker, own.start_s), length_s
+    from lipwright.models.lipsync import LipSync
+    from lipwright.pipeline.predict import feature_settings, predict_mouth
+
+    assert model is not None
+    lipsync = LipSync.load(model, device)
+    return predict_mouth(lipsync, compute_features(samples, feature_settings(lipsync)), speaker), length_s
+
+
+def render_video(
+    target: Path | str,
+    audio: Path | str,
+    out: Path | str,
+    *,
+    model: Path | str | None = None,
+    mouth: Path | str | None = None,
+    bank: Path | str | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make a target video say what an audio file says.
+
+    Parameters
+    ----------
+    target
+        Video whose face is given a new mouth. Shorter than the sound, it plays forth and back; longer, it is cut.
+    audio
+        Any file with an audio stream. It is written at its own rate and channels.
+    out
+        Video to make: .mp4, .m4v, .mov or .mkv.
+    model, mouth
+        What moves the mouth: a model folder, or a mouth track file. One of them.
+    bank
+        Footage of the same person to take mouths from; by default the target itself.
+    device
+        Where the model runs.
+    force
+        Replace `out` if it exists.
+    progress
+        Called with (what, done, in all).
+
+    Returns
+    -------
+    dict
+        ``out``, ``frames``, ``seconds``, ``elapsed_s``, ``tracking_s``, ``bank_s``, ``frames_per_s`` (of painting and
+        encoding), ``peak_rss_mb``, ``outside_max_abs``, ``mask_share``, ``synthetic``.
+
+    Raises
+    ------
+    InputError
+        A file cannot be used, or the target shows no face.
+    OutputExistsError
+        `out` exists and `force` is false.
+    ModelError
+        The model folder cannot be used.
+    """
+    began = time.perf_counter()
+    target, audio, out = Path(target), Path(audio), Path(out)
+    if (model is None) == (mouth is None):
+        raise InputError("give either a model or a mouth track to render with")
+    require_new(out, force)
+    if out.exists() and any(out.samefile(p) for p in (target, audio) if p.exists()):
+        raise InputError(f"{out} is an input; choose another --out")
+    media, sound = probe(target), probe(audio)
+    video = media.need_video()
+    sound.need_audio()
+    track, tracking_s = _timed_track(media, progress)
+    speaker = _speaker_of(track, media)
+    motion, length_s = _mouth_for(Path(model) if model else None, Path(mouth) if mouth else None, sound, speaker, device)
+    bank_began = time.perf_counter()
+    if bank is None:
+        faces = build_bank(media, track, file_sha256(target))
+    else:
+        other = probe(bank)
+        faces = build_bank(other, face_track(other, progress=_named(progress, "track")), file_sha256(Path(bank)))
+    bank_s = time.perf_counter() - bank_began
+    indices, times = plan_frames(media, track.pts, length_s)
+    mouths, valid = motion.at(np.array([float(t) for t in times]))
+    painting = time.perf_counter()
+    worst, shares = 0, []
+    current: list[Yuv] = []
+
+    def pictures() -> Any:
+        for frame in play_frames(media, track.pts, indices):
+            current[:] = [frame.yuv()]
+            yield current[0]
+
+    with VideoWriter(
+        out,
+        width=video.width,
+        height=video.height,
+        time_base=video.time_base,
+        rate=video.average_rate,
+        colour=video.colour,
+        audio=sound,
+        tags=synthetic_tags(),
+    ) as writer:
+        for k, painted in enumerate(painted_frames(pictures(), track.points[indices], mouths, valid, faces)):
+            if isinstance(painted, Painted):
+                worst = max(worst, outside_difference(current[0], painted))
+                shares.append(painted.mask_share)
+                painted = painted.picture
+            writer.write(painted, times[k])
+            if progress:
+                progress("render", k + 1, len(indices))
+    elapsed = time.perf_counter() - painting
+    return {
+        "out": str(out),
+        "frames": len(indices),
+        "seconds": round(length_s, 3),
+        "elapsed_s": round(time.perf_counter() - began, 3),
+        "bank_s": round(bank_s, 3),
+        "tracking_s": round(tracking_s, 3),
+        "frames_per_s": round(len(indices) / elapsed, 2),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024), 1),
+        "outside_max_abs": worst,
+        "mask_share": round(float(np.mean(shares)), 4) if shares else 0.0,
+        "synthetic": True,
+    }
+
+
+def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return (lambda done, of: progress(what, done, of)) if progress else None
+
+
+def _timed_track(media: Media, progress: Progress | None) -> tuple[FaceTrack, float]:
+    began = time.perf_counter()
+    return face_track(media, progress=_named(progress, "track")), time.perf_counter() - began

@@ -1,0 +1,194 @@
+"""Phones to mouth: what must close closes, what must open opens, and all of it smoothly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lipwright.data.articulation import (
+    COLUMNS,
+    LEAD_S,
+    LOWER_LIP,
+    PHONES,
+    RANGES,
+    REST_WIDTH,
+    TARGETS,
+    UPPER_LIP,
+    Lips,
+    articulate,
+)  # fmt: skip
+from lipwright.data.speech import SILENCE, Phone, synthesize
+
+APERTURE, WIDTH, ROUNDING, TUCK, JAW = range(len(COLUMNS))
+
+EVERY_SOUND = """
+    The quick brown fox jumps over the lazy dog, while Joyce's vision of rouge beige treasure chimed. Thanks to this
+    other mother's bathing youth, the poor sure tourists hear pure fire near our tower; they're wearing chairs, aren't
+    they? Uh-oh, a bottle of butter, a button, kitten, little metal. Bird, nurse, further, letter, comma, sofa. Father's
+    calm palm car; all thought lot cloth north force; boy choir employer; goat show; face day; price lion; mouth coward.
+    Happy glorious serious idea piano; singing finger; whale, which, when; Loch Ness, Bach; human beauty, few cute
+    views; genre, garage; rhythm, prism; written, couldn't; player, beer, cure, secure, Europe; foot put; goose two;
+    strut cup.
+"""
+
+
+def spoken(*names: str, each_s: float = 0.08) -> list[Phone]:
+    """The phones after 0.3 s of silence and before as much."""
+    starts = 0.3 + each_s * np.arange(len(names) + 1)
+    phones = [Phone(name, a, b) for name, a, b in zip(names, starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
+    return [Phone(SILENCE, 0.0, 0.3), *phones, Phone(SILENCE, float(starts[-1]), float(starts[-1]) + 0.3)]
+
+
+def at_middle(phones: list[Phone], index: int) -> np.ndarray:
+    """The mouth at the moment that belongs to the middle of a phone's sound."""
+    middle_s = 0.5 * (phones[index].start_s + phones[index].end_s)
+    return articulate(phones, np.array([middle_s - LEAD_S]))[0]
+
+
+def grid(phones: list[Phone] | tuple[Phone, ...]) -> np.ndarray:
+    return articulate(phones, np.arange(0.0, phones[-1].end_s, 0.01))
+
+
+@pytest.mark.parametrize("voice", ["gmw/en-US", "gmw/en", "gmw/en-GB-x-rp"])
+def test_every_english_phone_has_its_own_targets(voice: str) -> None:
+    heard = {phone.name for phone in synthesize(EVERY_SOUND, voice=voice).phones}
+    assert len(heard) > 50
+    assert heard - PHONES.keys() == set()
+
+
+def test_tables_agree_with_each_other_and_with_the_ranges() -> None:
+    assert {target for targets in PHONES.values() for target in targets} == TARGETS.keys()
+    for target in TARGETS.values():
+        for name, (lowest, highest) in zip(COLUMNS, RANGES, strict=True):
+            assert lowest <= getattr(target, name) <= highest
+
+
+@pytest.mark.parametrize("name", ["p", "b", "m"])
+@pytest.mark.parametrize("each_s", [0.03, 0.06, 0.1])
+def test_lips_meet_in_bilabials_however_fast(name: str, each_s: float) -> None:
+    phones = spoken("A:", name, "A:", each_s=each_s)
+    assert at_middle(phones, 2)[APERTURE] < 0.003
+
+
+def test_lips_meet_in_every_bilabial_of_fast_speech() -> None:
+    phones = synthesize("Bob may pop a big brown bubble, maybe tomorrow; mum bakes a plum pie.", rate_wpm=300).phones
+    middles = [0.5 * (phone.start_s + phone.end_s) - LEAD_S for phone in phones if phone.name in "pbm"]
+    assert len(middles) > 15
+    assert articulate(phones, np.array(middles))[:, APERTURE].max() < 0.003
+
+
+def test_a_pause_closes_the_mouth_and_brings_it_to_rest() -> None:
+    phones = spoken("A:", SILENCE, "A:", each_s=0.4)
+    rest = at_middle(phones, 2)
+    assert rest[APERTURE] < 0.005
+    assert rest[WIDTH] == pytest.approx(REST_WIDTH, abs=0.01)
+    assert rest[JAW] < 0.05
+
+
+def test_a_short_gap_between_words_leaves_the_mouth_open() -> None:
+    phones = spoken("A:", SILENCE, "A:", each_s=0.15)
+    gap = Phone(SILENCE, phones[2].start_s, phones[2].start_s + 0.02)
+    after = Phone("A:", gap.end_s, phones[3].end_s)
+    assert at_middle([*phones[:2], gap, after, phones[-1]], 2)[APERTURE] > 0.2
+
+
+def test_open_vowels_are_wider_open_than_close_ones() -> None:
+    opened = {name: at_middle(spoken("t", name, "t", each_s=0.15), 2) for name in ("A:", "a", "E", "I", "u:")}
+    apertures = [opened[name][APERTURE] for name in ("A:", "a", "E", "I", "u:")]
+    assert apertures == sorted(apertures, reverse=True)
+    assert apertures[0] > 0.25
+    assert apertures[-1] < 0.1
+    assert opened["A:"][JAW] > opened["I"][JAW]
+
+
+def test_rounded_vowels_are_narrower_than_spread_ones() -> None:
+    rounded, spread = (at_middle(spoken("t", name, "t", each_s=0.15), 2) for name in ("u:", "i:"))
+    assert rounded[WIDTH] < spread[WIDTH] - 0.12
+    assert rounded[ROUNDING] > 0.8
+    assert spread[ROUNDING] < 0.05
+
+
+def test_neighbours_colour_a_consonant() -> None:
+    rounded, spread = (at_middle(spoken(name, "t", name), 2) for name in ("u:", "i:"))
+    assert rounded[WIDTH] < spread[WIDTH] - 0.08
+
+
+@pytest.mark.parametrize("name", ["f", "v"])
+def test_labiodentals_tuck_the_lower_lip(name: str) -> None:
+    mouth = at_middle(spoken("A:", name, "A:"), 2)
+    assert mouth[TUCK] > 0.6
+    assert mouth[APERTURE] < 0.08
+
+
+def test_diphthongs_move() -> None:
+    phones = spoken("aI", each_s=0.3)
+    early, late = articulate(phones, np.array([0.38, 0.55]) - LEAD_S)
+    assert early[APERTURE] > late[APERTURE] + 0.1
+    assert late[WIDTH] > early[WIDTH]
+
+
+def test_unknown_phones_leave_the_mouth_half_open() -> None:
+    mouth = at_middle(spoken("qX7", each_s=0.2), 1)
+    assert 0.05 < mouth[APERTURE] < 0.2
+
+
+def test_speech_is_smooth_and_in_range() -> None:
+    mouth = grid(synthesize(EVERY_SOUND, rate_wpm=200).phones)
+    assert mouth.dtype == np.float32
+    assert mouth.shape[1] == len(COLUMNS)
+    lowest, highest = np.array(RANGES, np.float32).T
+    assert (mouth >= lowest).all()
+    assert (mouth <= highest).all()
+    # in 10 ms: a quarter of the widest opening, a tenth of the range of widths, an eighth of the others
+    assert (np.abs(np.diff(mouth, axis=0)).max(0) < [0.085, 0.024, 0.125, 0.125, 0.125]).all()
+
+
+def test_mouth_uses_its_range() -> None:
+    mouth = grid(synthesize(EVERY_SOUND).phones)
+    assert mouth[:, APERTURE].min() < 0.002
+    assert mouth[:, APERTURE].max() > 0.28
+    assert np.ptp(mouth[:, WIDTH]) > 0.15
+
+
+def test_shifted_phones_shift_the_mouth() -> None:
+    phones = spoken("h", "A:", "m", "u:", "f", "i:")
+    shifted = [Phone(phone.name, phone.start_s + 0.25, phone.end_s + 0.25) for phone in phones]
+    times_s = np.linspace(0.0, 1.0, 60)
+    np.testing.assert_allclose(articulate(shifted, times_s + 0.25), articulate(phones, times_s), atol=1e-6)
+
+
+def test_mouth_leads_the_sound() -> None:
+    phones = spoken("A:", each_s=0.2)
+    times_s = np.arange(0.0, 0.8, 0.001)
+    aperture = articulate(phones, times_s)[:, APERTURE]
+    centre_s = np.sum(aperture * times_s) / np.sum(aperture)
+    assert centre_s == pytest.approx(0.4 - LEAD_S, abs=0.002)
+
+
+def test_outside_the_phones_the_mouth_rests() -> None:
+    mouth = articulate(spoken("A:"), np.array([-5.0, 60.0]))
+    assert mouth[:, APERTURE].max() == 0.0
+    np.testing.assert_array_equal(articulate([], np.array([0.0, 1.0])), mouth)
+
+
+def test_no_times_give_no_rows() -> None:
+    assert articulate(spoken("A:"), np.array([])).shape == (0, len(COLUMNS))
+
+
+def test_times_of_two_dimensions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 1\)"):
+        articulate(spoken("A:"), np.zeros((2, 1)))
+
+
+def test_contours_follow_the_row() -> None:
+    face = np.zeros((478, 2))
+    rng = np.random.default_rng(0)
+    face[:, 1] = rng.normal(0.0, 0.01, 478)  # thin lips
+    for outer, inner in (UPPER_LIP, LOWER_LIP):
+        face[outer, 0], face[inner, 0] = np.linspace(-0.35, 0.35, 11), np.linspace(-0.33, 0.33, 11)
+    lips = Lips(face)
+    for aperture, width in ((0.0, 0.59), (0.1, 0.67), (0.33, 0.6)):
+        upper, lower = lips.contours(np.array([aperture, width, 0.0, 0.0, 0.2], np.float32))
+        assert lower[16, 1] - upper[16, 1] == pytest.approx(aperture, abs=1e-6)  # 13 and 14
+        assert upper[10, 0] - upper[0, 0] == pytest.approx(width, abs=1e-6)  # 61 and 291
+        np.testing.assert_allclose(upper[[0, 10, 11, 21]], lower[[0, 10, 11, 21]], atol=1e-6)  # corners are shared
+        assert (lower[11:, 1] >= upper[11:, 1] - 1e-9).all()
