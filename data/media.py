@@ -128,6 +128,18 @@ class Yuv:
         size = (y.shape[1], y.shape[0])
         return cv2.merge([y, *(cv2.resize(p[half], size, interpolation=cv2.INTER_LINEAR) for p in (self.u, self.v))])
 
+    def to_picture(self, colour: Colour) -> av.VideoFrame:
+        """Return the planes as a picture for FFmpeg; an odd edge is repeated once, since 4:2:0 H.264 has even sizes only."""
+        height, width = self.y.shape
+        y = np.pad(self.y, ((0, height % 2), (0, width % 2)), mode="edge") if height % 2 or width % 2 else self.y
+        picture = av.VideoFrame(y.shape[1], y.shape[0], "yuv420p")
+        for plane, values in zip(picture.planes, (y, self.u, self.v), strict=True):
+            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            rows[: plane.height, : plane.width] = values
+        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+        picture.colorspace, picture.color_range = colour.matrix, colour.range
+        return picture
+
     @staticmethod
     def from_bgr(bgr: np.ndarray) -> Yuv:
         """Convert a BGR image (H, W, 3) uint8 to BT.709 limited-range planes."""
@@ -160,11 +172,14 @@ class Frame:
 
     def rgb(self) -> np.ndarray:
         """Return the upright picture as C-contiguous RGB, (H, W, 3) uint8, full range."""
-        picture = self.picture.reformat(
-            format="rgb24", src_color_range=self.picture.color_range or None, dst_color_range=FULL_RANGE
-        )
-        # to_ndarray pads the rows of many widths; MediaPipe finds no face in padded rows.
-        return _upright(picture.to_ndarray(), self.quarter_turns)
+        return _upright(to_rgb(self.picture), self.quarter_turns)
+
+
+def to_rgb(picture: av.VideoFrame) -> np.ndarray:
+    """Convert a picture to C-contiguous full-range RGB, (H, W, 3) uint8, by the matrix that it states."""
+    rgb = picture.reformat(format="rgb24", src_color_range=picture.color_range or None, dst_color_range=FULL_RANGE)
+    # to_ndarray pads the rows of many widths; MediaPipe finds no face in padded rows.
+    return np.ascontiguousarray(rgb.to_ndarray())
 
 
 def _plane(plane: Any) -> np.ndarray:

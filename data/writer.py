@@ -71,7 +71,6 @@ class VideoWriter:
             raise InputError(f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use {', '.join(CONTAINERS)}")
         self.path = path
         self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-        self._pad = (height % 2, width % 2)
         # MP4 notes a late start in ticks of the whole movie, 1 ms unless told: too coarse for exact timestamps.
         ticks = time_base.denominator * -(-90_000 // time_base.denominator)
         options = {"movflags": "+faststart", "movie_timescale": str(ticks)} if path.suffix.lower() != ".mkv" else {}
@@ -89,10 +88,8 @@ class VideoWriter:
 
     def write(self, picture: Yuv, time: Fraction) -> None:
         """Append a picture (uint8 planes) to be shown from `time` (s) on; times must increase."""
-        frame = _to_frame(picture, self._pad)
+        frame = picture.to_picture(self._colour)
         frame.pts, frame.time_base = round(time / self._time_base), self._time_base
-        frame.color_primaries, frame.color_trc = self._colour.primaries, self._colour.transfer
-        frame.colorspace, frame.color_range = self._colour.matrix, self._colour.range
         self._mux_sound(until=time)
         self._container.mux(self._video.encode(frame))
 
@@ -139,15 +136,6 @@ class VideoWriter:
             self.close()
         else:
             self.discard()
-
-
-def _to_frame(picture: Yuv, pad: tuple[int, int]) -> av.VideoFrame:
-    y = np.pad(picture.y, ((0, pad[0]), (0, pad[1])), mode="edge") if any(pad) else picture.y
-    frame = av.VideoFrame(y.shape[1], y.shape[0], "yuv420p")
-    for plane, values in zip(frame.planes, (y, picture.u, picture.v), strict=True):
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        rows[: plane.height, : plane.width] = values
-    return frame
 
 
 def _copied(audio: Media, stream: Any) -> Iterator[tuple[Fraction, Any]]:
