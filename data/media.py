@@ -34,6 +34,9 @@ RATE_JITTER_S = 0.002
 MOST_DROPPED = 0.01
 """A rate is constant although up to this share of its frames was dropped."""
 
+SEEK_BACK_S = (0, 1, 4, 16)
+"""How far before the wanted frame to seek, in turn, until a frame before it decodes."""
+
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 UNSPECIFIED = 2  # AVCOL_SPC/PRI/TRC_UNSPECIFIED
 
@@ -289,20 +292,37 @@ def read_frames(media: Media, *, threads: int = 0, from_pts: int | None = None) 
         With strictly increasing times: a frame without a later PTS than the one before it is dropped.
     """
     video = media.need_video()
-    with open_media(media.path) as container:
-        stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = threads
-        if from_pts is not None:
-            container.seek(from_pts, stream=stream, backward=True)
-        last, index = None, 0
-        for picture in decode(container, stream):
-            pts = picture.pts
-            if pts is None or (last is not None and pts <= last) or (from_pts is not None and pts < from_pts):
-                continue
-            last = pts
-            yield Frame(index, pts, pts * video.time_base - media.zero, picture, video.quarter_turns)
-            index += 1
+    last, index = None, 0
+    for picture in _pictures(media, threads, from_pts):
+        pts = picture.pts
+        if (last is not None and pts <= last) or (from_pts is not None and pts < from_pts):
+            continue
+        last = pts
+        yield Frame(index, pts, pts * video.time_base - media.zero, picture, video.quarter_turns)
+        index += 1
+
+
+def _pictures(media: Media, threads: int, from_pts: int | None) -> Iterator[av.VideoFrame]:
+    """Decode pictures that have a PTS, from one at or before `from_pts` on."""
+    ticks_a_second = round(1 / media.need_video().time_base)
+    # Seeking may land too late: transport streams have no index, and the first pictures of an open group of pictures
+    # are shown before their key frame. Then from further back; None is the very start.
+    for back_s in (None,) if from_pts is None else (*SEEK_BACK_S, None):
+        with open_media(media.path) as container:
+            stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = threads
+            if from_pts is not None and back_s is not None:
+                try:
+                    container.seek(from_pts - back_s * ticks_a_second, stream=stream, backward=True)
+                except (av.error.FFmpegError, OSError):
+                    continue
+            pictures = (p for p in decode(container, stream) if p.pts is not None)
+            first = next(pictures, None)
+            if first is not None and (back_s is None or first.pts <= from_pts):
+                yield first
+                yield from pictures
+                return
 
 
 def read_frames_backward(media: Media, pts: Sequence[int] | np.ndarray, *, threads: int = 0) -> Iterator[Frame]:

@@ -23,6 +23,9 @@ CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 AAC_RATES_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 """The sampling rates that AAC has a number for."""
 
+AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""AAC knows a layout by its number of channels; many files do not state one at all."""
+
 AAC_BITS_PER_CHANNEL = 96_000
 
 
@@ -109,10 +112,10 @@ class VideoWriter:
     def _encoded(self, audio: Media, span_s: tuple[Fraction, Fraction] | None) -> Iterator[tuple[Fraction, Any]]:
         kind = audio.need_audio()
         rate = min(AAC_RATES_HZ, key=lambda r: (abs(r - kind.rate_hz), -r))
-        with open_media(audio.path) as source:
-            layout = source.streams.audio[0].codec_context.layout.name
+        if kind.channels not in AAC_LAYOUTS:
+            raise InputError(f"{audio.path} has {kind.channels} channels, which AAC cannot hold; mix them down to 8 or fewer")
+        layout = AAC_LAYOUTS[kind.channels]
         stream: Any = self._container.add_stream("aac", rate=rate, layout=layout)
-        # 5.1 and the like: AAC knows a layout by its number of channels.
         stream.bit_rate = AAC_BITS_PER_CHANNEL * kind.channels
         return _encode(audio, stream, rate, layout, span_s)
 

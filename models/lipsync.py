@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lipwright.models.device import choose_device
 from lipwright.models.errors import ModelError
 from lipwright.models.recurrent import Recurrent, State
 
@@ -162,7 +163,7 @@ class LipSync(nn.Module):
         config.replace(folder / CONFIG)
 
     @classmethod
-    def load(cls, folder: Path, device: str | torch.device = "cpu") -> LipSync:
+    def load(cls, folder: Path, device: str = "cpu") -> LipSync:
         """Read a model from its folder.
 
         Raises
@@ -192,4 +193,4 @@ class LipSync(nn.Module):
         except RuntimeError as error:
             what = str(error).strip().splitlines()[-1].strip()
             raise ModelError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {what}") from None
-        return model.to(device).eval()
+        return model.to(choose_device(device)).eval()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lipwright.data.audio import read_speech
-from lipwright.data.errors import FaceError
+from lipwright.data.errors import FaceError, InputError
 from lipwright.data.features import compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, file_sha256, probe
@@ -92,30 +92,45 @@ def evaluate_model(
     ModelError
         The model folder cannot be used.
     InputError
-        A video cannot be used, or shows no face.
+        No video can be used. (One of several that cannot has ``error`` in place of numbers.)
     """
     folder = Path(model)
     lipsync, ridge = LipSync.load(folder, device), Ridge.load(folder)
-    trained_on = {source["sha256"] for source in lipsync.config.sources}
-    clips = []
+    clips: list[dict[str, Any]] = []
+    failures: list[InputError] = []
     for path in map(Path, videos):
-        media = probe(path)
-        media.need_video()
-        media.need_audio()
-        sha256 = file_sha256(path)
-        track = face_track(
-            media, sha256=sha256, progress=progress and (lambda done, of, p=progress, n=path.name: p(f"track {n}", done, of))
-        )
-        if not track.found.any():
-            raise FaceError(f"{path} shows no face in any of its {len(track.found)} frames")
-        clip: dict[str, Any] = {"path": str(path), "seen": sha256 in trained_on}
-        clip |= _judge_clip(lipsync, ridge, media, track)
-        if render:
-            from lipwright.pipeline.judge_picture import judge_picture
-
-            clip["render"] = judge_picture(lipsync, media, track, Path(bank) if bank else None, progress)
-        clips.append(clip)
+        try:
+            clips.append(_evaluate_clip(path, lipsync, ridge, render, Path(bank) if bank else None, progress))
+        except InputError as error:
+            failures.append(error)
+            clips.append({"path": str(path), "error": str(error)})
+    if failures and len(failures) == len(clips):
+        raise failures[0]
     return {"clips": clips, "mean": _mean(clips)}
+
+
+def _evaluate_clip(
+    path: Path, lipsync: LipSync, ridge: Ridge, render: bool, bank: Path | None, progress: Progress | None
+) -> dict[str, Any]:
+    media = probe(path)
+    media.need_video()
+    media.need_audio()
+    sha256 = file_sha256(path)
+
+    def tracking(done: int, of: int) -> None:
+        if progress:
+            progress(f"track {path.name}", done, of)
+
+    track = face_track(media, sha256=sha256, progress=tracking)
+    if not track.found.any():
+        raise FaceError(f"{path} shows no face in any of its {len(track.found)} frames")
+    seen = sha256 in {source["sha256"] for source in lipsync.config.sources}
+    clip = {"path": str(path), "seen": seen} | _judge_clip(lipsync, ridge, media, track)
+    if render:
+        from lipwright.pipeline.judge_picture import judge_picture
+
+        clip["render"] = judge_picture(lipsync, media, track, bank, progress)
+    return clip
 
 
 def _judge_clip(lipsync: LipSync, ridge: Ridge, media: Media, track: FaceTrack) -> dict[str, Any]:
@@ -145,6 +160,6 @@ def _mean(clips: list[dict[str, Any]]) -> dict[str, Any]:
         values = [clip[key] for clip in clips if clip.get(key) is not None]
         if values and isinstance(values[0], dict):
             out[key] = _mean(values)
-        elif key not in ("path", "seen"):
+        elif key not in ("path", "seen", "error"):
             out[key] = float(np.mean(values)) if values else None
     return out

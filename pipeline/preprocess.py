@@ -149,6 +149,7 @@ def preprocess_corpus(
     speaker: str | None = None,
     workers: int | None = None,
     features: FeatureSettings | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Fill a corpus from videos; a second run does only what is missing or changed.
@@ -165,6 +166,8 @@ def preprocess_corpus(
         Processes; by default one a core.
     features
         Feature settings; defaults to `FeatureSettings()`.
+    force
+        Do anew what the corpus already holds.
     progress
         Called with ("preprocess", sources done, sources in all).
 
@@ -193,7 +196,7 @@ def preprocess_corpus(
         if (twin := first.setdefault(hashes[source.path], source.path)) != source.path:
             log.warning("%s holds the same bytes as %s and is passed over", source.path, twin)
             continue
-        known = [r for r in corpus.find(hashes[source.path]) if r["speaker"] == source.speaker]
+        known = [r for r in corpus.find(hashes[source.path]) if r["speaker"] == source.speaker and not force]
         rows += known
         if not known:
             jobs.append((source, hashes[source.path], corpus.folder, features))

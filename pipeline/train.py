@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -23,9 +24,11 @@ from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture
 from lipwright.data.windows import Streams
 from lipwright.models.baselines import fit_ridge
+from lipwright.models.device import choose_device
 from lipwright.models.lipsync import Config, LipSync
 from lipwright.models.metrics import pearson
 from lipwright.models.recurrent import State, carry
+from lipwright.pipeline.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -39,36 +42,6 @@ COVERAGE = 20
 METRICS_FILE = "metrics.jsonl"
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a model is trained. The defaults come from the table in `docs/training.md`."""
-
-    hidden: int = 60
-    """LSTM units a layer."""
-    layers: int = 1
-    """LSTM layers."""
-    delay_ms: float = 200.0
-    """How far ahead of the mouth the network hears: the mouth of time t may depend on sound up to t + delay."""
-    bptt_s: float = 1.0
-    """Seconds that gradients run back through time; the state runs on."""
-    dropout: float = 0.5
-    """Share of LSTM outputs dropped in training."""
-    noise: float = 0.4
-    """Standard deviation of the noise put on standardised features in training."""
-    epochs: int = 300
-    """Most epochs; each hears every second of training about 20 times."""
-    patience: int = 40
-    """Epochs without a better validation after which training stops."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
-    streams: int = 50
-    """Streams trained on side by side."""
-    clip_norm: float = 1.0
-    """Largest norm of the gradient."""
-    components: int = 20
-    """PCA coefficients of the mouth."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +84,6 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
         log.warning("less than %.0f s to train on: a fixed %d steps, without validation", LEAST_DATA_S, FIXED_STEPS)
         return train + held_out, [], mean_scale
     return train, held_out, mean_scale
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu``, ``cuda`` or ``mps``; `InputError` if it is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    if not there.get(name, False):
-        raise InputError(f"device {name} is not available here; use {', '.join(k for k in there if there[k])} or auto")
-    return torch.device(name)
 
 
 def _build(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:
@@ -288,7 +251,8 @@ def _fit(
             rng=np.random.default_rng(seed),
         )
     )
-    optimiser = torch.optim.Adam(model.network.parameters(), lr=settings.learning_rate)
+    network = copy.deepcopy(model.network)  # trained; model.network is its running average
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     validate = _Validation(held_out, model) if held_out else None
     steps_per_epoch = max(1, round(COVERAGE * len(x) / (settings.streams * chunk)))
     epochs = settings.epochs if held_out else -(-FIXED_STEPS // steps_per_epoch)
@@ -297,7 +261,7 @@ def _fit(
     state: State | None = None
     with metrics.open("w") as lines:
         for epoch in range(1, epochs + 1):
-            model.network.train()
+            network.train()
             total = torch.zeros((), device=device)
             for _ in range(steps_per_epoch):
                 part = next(chunks)
@@ -306,13 +270,17 @@ def _fit(
                 heard = x[inputs]  # (B, S, D)
                 heard = heard + settings.noise * torch.randn_like(heard)
                 state = None if state is None else carry(state, torch.from_numpy(part.fresh).to(device))
-                said, state = model.network(heard, state)
+                said, state = network(heard, state)
                 error = ((said - y[targets]) ** 2).mean(-1)
                 loss = (error * counts).sum() / counts.sum().clamp(min=1)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-                nn.utils.clip_grad_norm_(model.network.parameters(), settings.clip_norm)
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
                 optimiser.step()
+                with torch.no_grad():
+                    torch._foreach_lerp_(
+                        list(model.network.parameters()), list(network.parameters()), 1 - settings.averaging
+                    )
                 total += loss.detach()
             train_loss = float(total) / steps_per_epoch
             if not math.isfinite(train_loss):

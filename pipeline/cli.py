@@ -1,0 +1,335 @@
+"""The command line: parse, call, translate errors to words and exit codes. Heavy imports stand where they are used."""
+
+from __future__ import annotations
+
+import time
+
+_BEGAN = time.perf_counter()  # `elapsed_s` counts the imports too
+
+import functools  # noqa: E402
+import json  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from enum import Enum  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Annotated, Any  # noqa: E402
+
+import typer  # noqa: E402
+
+from lipwright.data.errors import LipwrightError, MissingPartError  # noqa: E402
+from lipwright.models.errors import ModelError  # noqa: E402
+from lipwright.pipeline.settings import TrainSettings, help_of  # noqa: E402
+
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_INPUT, EXIT_MISSING, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+DEBUG_VARIABLE = "LIPWRIGHT_DEBUG"
+
+app = typer.Typer(
+    name="lipwright",
+    help="Lip-sync real video to speech. Ask the person in the video for consent first; rendered files say that they are synthetic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Device(str, Enum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result on the same machine.")]
+On = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")]
+Progress = Callable[[str, int, int], None]
+
+
+class _Failure(Exception):
+    """Ends a command that has printed its result with an exit code other than 0."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """Translate an exception to an exit code and a line for people."""
+    if isinstance(error, _Failure):
+        return error.code, str(error)
+    if isinstance(error, LipwrightError):
+        return error.exit_code, str(error)
+    if isinstance(error, ModelError):
+        return EXIT_INPUT, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, "interrupted; nothing half-written was left"
+    if isinstance(error, ImportError):
+        hint = "on Debian: apt install libgl1 libglib2.0-0 libxcb1" if "lib" in str(error) else "pip install lipwright again"
+        return MissingPartError.exit_code, f"{error}; {hint}"
+    if isinstance(error, OSError) and error.filename:
+        return EXIT_INPUT, f"{error.filename}: {error.strerror}"
+    return EXIT_UNEXPECTED, f"unexpected {type(error).__name__}: {error}; set {DEBUG_VARIABLE}=1 to see where"
+
+
+def _command(run: Callable[..., Any]) -> Callable[..., None]:
+    """Make a function a command whose errors are words and exit codes."""
+
+    @app.command()
+    @functools.wraps(run)
+    def guarded(**options: Any) -> None:
+        level = logging.ERROR if options["quiet"] else logging.INFO if options["verbose"] else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+        try:
+            run(**options)
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get(DEBUG_VARIABLE) == "1":
+                raise
+            code, message = _explain(error)
+            typer.echo(f"lipwright: {message}", err=True)
+            raise typer.Exit(code) from None
+
+    return guarded
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    """Show a bar on stderr while something runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of or None)
+            bars.update(tasks[what], completed=done, total=of or None)
+
+        yield show
+
+
+def _tell(result: dict[str, Any], as_json: bool, words: Callable[[], str]) -> None:
+    typer.echo(json.dumps(result, indent=2) if as_json else words())
+
+
+@_command
+def preprocess(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Videos, or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", help="Corpus folder to make or to add to.")],
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
+    speaker: Annotated[str | None, typer.Option("--speaker", help="Who speaks in all of the videos.")] = None,
+    json_: Json = False,
+    seed: Seed = 0,
+    device: On = Device.auto,
+    force: Annotated[bool, typer.Option("--force", help="Do anew what the corpus already holds.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take features and mouths from videos into a corpus. A second run does only what is missing."""
+    from lipwright.pipeline import preprocess_corpus
+
+    with _progress(quiet) as progress:
+        result = preprocess_corpus(inputs, out, speaker=speaker, workers=workers, force=force, progress=progress)
+    rejected = [row for row in result["clips"] if row["status"] != "ok"]
+    good = len(result["clips"]) - len(rejected)
+    _tell(result, json_, lambda: f"{out}: {good} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s")
+    if rejected:
+        reasons = "\n".join(str(row["reason"]) for row in rejected)
+        raise _Failure(EXIT_SOME_FAILED if good else EXIT_INPUT, reasons)
+
+
+_HELP = help_of(TrainSettings)
+_DEFAULT = TrainSettings()
+
+
+@_command
+def train(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder made by preprocess.")],
+    out: Annotated[Path, typer.Option("--out", help="Model folder to make.")],
+    delay_ms: Annotated[float, typer.Option("--delay-ms", min=13, help=_HELP["delay_ms"])] = _DEFAULT.delay_ms,
+    bptt_s: Annotated[float, typer.Option("--bptt-s", min=0.01, help=_HELP["bptt_s"])] = _DEFAULT.bptt_s,
+    hidden: Annotated[int, typer.Option("--hidden", min=1, help=_HELP["hidden"])] = _DEFAULT.hidden,
+    layers: Annotated[int, typer.Option("--layers", min=1, help=_HELP["layers"])] = _DEFAULT.layers,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help=_HELP["epochs"])] = _DEFAULT.epochs,
+    json_: Json = False,
+    seed: Seed = 0,
+    device: On = Device.auto,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model on a corpus."""
+    from lipwright.pipeline import train_model
+
+    settings = replace(_DEFAULT, delay_ms=delay_ms, bptt_s=bptt_s, hidden=hidden, layers=layers, epochs=epochs)
+    with _progress(quiet) as progress:
+        result = train_model(corpus, out, settings, device=device.value, seed=seed, force=force, progress=progress)
+    _tell(result, json_, lambda: _trained(result))
+
+
+def _trained(result: dict[str, Any]) -> str:
+    judged = "without validation" if result["val_loss"] is None else f"validation loss {result['val_loss']:.4f}"
+    if result["val_aperture_r"] is not None:
+        judged += f", aperture r {result['val_aperture_r']:.3f}"
+    return f"{result['run']}: epoch {result['epochs']}, {judged}, in {result['elapsed_s']:.1f} s"
+
+
+@_command
+def render(
+    target: Annotated[Path, typer.Option("--target", help="Video whose face is given a new mouth.")],
+    audio: Annotated[Path, typer.Option("--audio", help="Any file with an audio stream.")],
+    out: Annotated[Path, typer.Option("--out", help="Video to make.")],
+    model: Annotated[Path | None, typer.Option("--model", help="Model folder made by train.")] = None,
+    mouth: Annotated[Path | None, typer.Option("--mouth", help="Mouth track in place of a model.")] = None,
+    json_: Json = False,
+    seed: Seed = 0,
+    device: On = Device.auto,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a target video say what an audio file says."""
+    if (model is None) == (mouth is None):
+        raise _Failure(EXIT_USAGE, "render needs --model RUN or --mouth TRACK.json, one of them")
+    from lipwright.pipeline import render_video
+
+    with _progress(quiet) as progress:
+        result = render_video(
+            target, audio, out, model=model, mouth=mouth, device=device.value, force=force, progress=progress
+        )
+    result["elapsed_s"] = round(time.perf_counter() - _BEGAN, 3)
+    _tell(result, json_, lambda: f"{out}: {result['frames']} frames, {result['seconds']:.2f} s in {result['elapsed_s']:.1f} s")
+
+
+@_command
+def evaluate(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Talking people, with their own sound.")],
+    model: Annotated[Path, typer.Option("--model", help="Model folder made by train.")],
+    render: Annotated[bool, typer.Option("--render", help="Also paint the mouth, and judge the picture.")] = False,
+    bank: Annotated[
+        Path | None, typer.Option("--bank", help="Other footage to take mouths from; else the first 75 % of each video.")
+    ] = None,
+    json_: Json = False,
+    seed: Seed = 0,
+    device: On = Device.auto,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Judge a model: its own sound drives each video's mouth, and its own mouth is the truth."""
+    if bank is not None and not render:
+        raise _Failure(EXIT_USAGE, "--bank goes with --render")
+    from lipwright.pipeline import evaluate_model
+
+    with _progress(quiet) as progress:
+        result = evaluate_model(model, videos, render=render, bank=bank, device=device.value, progress=progress)
+    _tell(result, json_, lambda: _judged(result))
+    failed = [clip for clip in result["clips"] if "error" in clip]
+    if failed:
+        raise _Failure(EXIT_SOME_FAILED, "\n".join(clip["error"] for clip in failed))
+
+
+def _judged(result: dict[str, Any]) -> str:
+    """Lay the metrics out as a table, the baselines beside them."""
+    rows = []
+    for clip in [*result["clips"], result["mean"] | {"path": "mean"}] if len(result["clips"]) > 1 else result["clips"]:
+        if "error" in clip:
+            continue
+        rows.append((Path(clip["path"]).name, clip))
+        rows += [(f"  {name}", clip["baselines"][name]) for name in clip["baselines"]]
+        if "render" in clip:
+            painted = clip["render"]
+            rows += [("  painted, measured mouth", painted), ("  painted, model's mouth", painted["model"])]
+            rows.append(("  source untouched", painted["untouched"]))
+    columns = list(dict.fromkeys(k for _, row in rows for k, v in row.items() if isinstance(v, float | None)))
+    wide = max(len(name) for name, _ in rows)
+    lines = [" " * wide + "".join(f"  {column:>14}" for column in columns)]
+    for name, row in rows:
+        cells = (row.get(column) for column in columns)
+        lines.append(f"{name:<{wide}}" + "".join(f"  {'–' if c is None else format(c, '.3f'):>14}" for c in cells))
+    return "\n".join(lines)
+
+
+@_command
+def export(
+    out: Annotated[Path, typer.Option("--out", help="File to make.")],
+    from_video: Annotated[Path | None, typer.Option("--from-video", help="Measure the mouth in this video.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="Predict it with this model …")] = None,
+    audio: Annotated[Path | None, typer.Option("--audio", help="… from this sound.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="track: a mouth track, JSON.")] = "track",
+    json_: Json = False,
+    seed: Seed = 0,
+    device: On = Device.auto,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a mouth to a file: measured from a video, or predicted from sound."""
+    if format_ != "track":
+        raise _Failure(EXIT_USAGE, f"--format {format_} is not known; use track")
+    if (from_video is None) == (model is None) or (model is None) != (audio is None):
+        raise _Failure(EXIT_USAGE, "export needs --from-video VIDEO, or --model RUN and --audio AUDIO")
+    from lipwright.pipeline import export_mouth
+
+    with _progress(quiet) as progress:
+        result = export_mouth(
+            out, from_video=from_video, model=model, audio=audio, device=device.value, force=force, progress=progress
+        )
+    _tell(result, json_, lambda: f"{out}: {result['steps']} steps, {result['valid']:.0%} of them with a mouth")
+
+
+@_command
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.")] = Path("demo-out"),
+    json_: Json = False,
+    seed: Seed = 0,
+    device: On = Device.auto,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a talking face, learn its mouth from its voice, let it say something new, and judge that."""
+    from lipwright.pipeline import make_demo
+
+    with _progress(quiet) as progress:
+        result = make_demo(out, seed=seed, device=device.value, force=force, progress=progress)
+    _tell(result, json_, lambda: _shown(result))
+
+
+def _shown(result: dict[str, Any]) -> str:
+    clip = result["clips"][0]
+    painted = clip["render"]
+    stages = ", ".join(f"{stage} {seconds} s" for stage, seconds in result["elapsed_s"].items())
+    return "\n".join(
+        [
+            _judged(result),
+            "",
+            f"A sentence that the model never heard: predicted against measured aperture, r = {clip['aperture_r']:.3f}",
+            f"(ridge {clip['baselines']['ridge']['aperture_r']:.3f}; always the mean mouth: no correlation).",
+            f"The measured mouth, painted on other frames and tracked again: r = {painted['aperture_r']:.3f}.",
+            "",
+            *result["files"],
+            "",
+            stages,
+        ]
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

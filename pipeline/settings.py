@@ -1,0 +1,57 @@
+"""Settings that the command line offers, and their help."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained. The defaults come from the table in `docs/training.md`."""
+
+    hidden: int = 60
+    """LSTM units a layer."""
+    layers: int = 1
+    """LSTM layers."""
+    delay_ms: float = 200.0
+    """How far ahead of the mouth the network hears: the mouth of time t may depend on sound up to t + delay."""
+    bptt_s: float = 1.0
+    """Seconds that gradients run back through time; the state runs on."""
+    dropout: float = 0.5
+    """Share of LSTM outputs dropped in training."""
+    noise: float = 0.4
+    """Standard deviation of the noise put on standardised features in training."""
+    epochs: int = 300
+    """Most epochs; each hears every second of training about 20 times."""
+    patience: int = 40
+    """Epochs without a better validation after which training stops."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    averaging: float = 0.998
+    """Share of the running average of the weights that each step keeps; the average is what is validated and kept."""
+    streams: int = 50
+    """Streams trained on side by side."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+    components: int = 20
+    """PCA coefficients of the mouth."""
+
+
+@cache
+def help_of(settings: type) -> dict[str, str]:
+    """Return the docstring that stands under each attribute of a settings class."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: text.value.value
+        for field, text in zip(body.body, body.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }

@@ -1,0 +1,311 @@
+"""What tests share: real clips where they are, generated media where they are not, and a cache of their own.
+
+Everything generated is small, seeded and deterministic. Helpers are fixtures that return functions, since test modules
+cannot import from one another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+# One thread each: tests run beside one another, and oversubscribed cores are far slower than one core.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import av
+import numpy as np
+import pytest
+from lipwright.data.media import BT709, Colour, Media, Yuv
+
+Samples = np.ndarray
+"""(channels, N) float32 in [-1, 1]."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Point `LIPWRIGHT_CACHE` at a folder of this session, with a link to the landmark model in it."""
+    from lipwright.data.errors import MissingPartError
+    from lipwright.data.landmarks import MODEL_NAME, model_path
+
+    folder = tmp_path_factory.mktemp("cache")
+    try:
+        (folder / MODEL_NAME).symlink_to(model_path().resolve())
+    except MissingPartError:
+        pass  # tests that need the model fail with the error that says how to get it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIPWRIGHT_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """Folder of real clips: `LIPWRIGHT_CLIPS`, else ``../shared/clips`` beside the repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "clips"
+    folder = Path(os.environ.get("LIPWRIGHT_CLIPS") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"real clips are not at {folder}; name their folder in LIPWRIGHT_CLIPS")
+    return folder
+
+
+# Time -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When a video's frames are shown."""
+
+    rate: Fraction
+    """Nominal."""
+    time_base: Fraction
+    times: tuple[Fraction, ...]
+    constant: bool
+
+
+def _clock(name: str, frames: int = 24) -> Clock:
+    if name == "variable":
+        ticks = np.cumsum(np.random.default_rng(3).integers(900, 6000, frames)) - 900  # 10 to 67 ms in 1/90000
+        ticks -= ticks[0]
+        return Clock(Fraction(25), Fraction(1, 90000), tuple(Fraction(int(t), 90000) for t in ticks), False)
+    rate = Fraction(name)
+    return Clock(rate, 1 / (rate * 512), tuple(k / rate for k in range(frames)), True)
+
+
+CLOCKS = ("24000/1001", "25", "30000/1001", "30", "50", "variable")
+
+
+@pytest.fixture(params=CLOCKS, ids=lambda name: name.replace("/", "_"))
+def clock(request: pytest.FixtureRequest) -> Clock:
+    """The clocks that videos really have: film, PAL, NTSC, 30, 50, and a telephone's variable rate."""
+    return _clock(request.param)
+
+
+# Pictures and sound ---------------------------------------------------------------------------------------------------
+
+
+def _bars(width: int, height: int, index: int = 0) -> Yuv:
+    """Eight colour bars in limited range, and a bright block that wanders with `index`: no two frames are equal."""
+    levels = np.array([[180, 128, 128], [162, 44, 142], [131, 156, 44], [112, 72, 58],
+                       [84, 184, 198], [65, 100, 212], [35, 212, 114], [60, 128, 128]], np.uint8)  # fmt: skip
+    bar = np.minimum(np.arange(width) * 8 // width, 7)
+    y = np.repeat(levels[bar, 0][None], height, 0)
+    half = bar[::2]
+    u, v = (np.repeat(levels[half, k][None], -(-height // 2), 0) for k in (1, 2))
+    left, top = (index * 7) % max(width - 8, 1), (index * 5) % max(height - 8, 1)
+    y[top : top + 8, left : left + 8] = 235 - index % 32
+    return Yuv(y, u.copy(), v.copy())
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Yuv]:
+    """Return the maker of one frame: `picture(width, height, index)` are colour bars and a block that moves."""
+    return _bars
+
+
+@pytest.fixture(scope="session")
+def tone() -> Callable[..., Samples]:
+    """Return the maker of a tone: `tone(duration_s, rate_hz, hz, channels, level)`, shape (channels, N)."""
+
+    def make(
+        duration_s: float, rate_hz: int = 16000, hz: float = 440.0, channels: int = 1, level: float = 0.3
+    ) -> Samples:
+        time = np.arange(round(duration_s * rate_hz)) / rate_hz
+        return np.repeat((level * np.sin(2 * np.pi * hz * time)).astype(np.float32)[None], channels, 0)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def babble() -> Callable[..., Samples]:
+    """Return the maker of something like speech, (N,) at 16 kHz: coloured noise that swells and dies four times a second."""
+
+    def make(duration_s: float, seed: int = 0, level: float = 0.1) -> Samples:
+        rng = np.random.default_rng(seed)
+        count = round(duration_s * 16000)
+        noise = np.convolve(rng.normal(0, 1, count), np.hanning(9) / 4, mode="same")
+        swell = np.interp(np.arange(count), np.arange(0, count + 2000, 2000), rng.uniform(0, 1, count // 2000 + 2))
+        return (level * noise * swell).astype(np.float32)
+
+    return make
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Callable[..., Path]:
+    """Return the writer of WAV files: `wav(samples, rate_hz, name)`; samples (channels, N) or (N,)."""
+    import soundfile
+
+    def write(samples: Samples, rate_hz: int = 16000, name: str = "sound.wav", subtype: str = "FLOAT") -> Path:
+        soundfile.write(tmp_path / name, np.atleast_2d(samples).T, rate_hz, subtype=subtype)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def bars(tmp_path: Path) -> Callable[..., Path]:
+    """Return the writer of colour-bar videos by `VideoWriter`, at any times, size and colour, with any sound."""
+    from lipwright.data.writer import VideoWriter
+
+    def write(
+        clock: Clock | str = "25",
+        *,
+        size: tuple[int, int] = (64, 48),
+        frames: int = 12,
+        start: Fraction = Fraction(0),
+        name: str = "bars.mp4",
+        colour: Colour = BT709,
+        audio: Media | None = None,
+        crf: int = 18,
+        tags: dict[str, str] | None = None,
+    ) -> Path:
+        clock = _clock(clock, frames) if isinstance(clock, str) else clock
+        with VideoWriter(
+            tmp_path / name, width=size[0], height=size[1], time_base=clock.time_base, rate=clock.rate, colour=colour,
+            crf=crf, audio=audio, tags=tags,
+        ) as writer:  # fmt: skip
+            for k, time in enumerate(clock.times):
+                writer.write(_bars(*size, k), start + time)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def encode(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of media that owes nothing to `VideoWriter`: any codec, pixel format, rotation, start and gap.
+
+    `video` and `audio` are (time in seconds, content) pairs: frames (`Yuv`, or any `av.VideoFrame`), and blocks of
+    samples (channels, n). Timestamps of sound are kept as given, so that late starts and gaps come out as such.
+    """
+
+    def write(
+        name: str,
+        *,
+        video: Sequence[tuple[Fraction, Yuv | av.VideoFrame]] = (),
+        audio: Sequence[tuple[Fraction, Samples]] = (),
+        codec: str = "libx264",
+        pix_fmt: str = "yuv420p",
+        rate: Fraction = Fraction(25),
+        time_base: Fraction = Fraction(1, 12800),
+        colour: Colour = BT709,
+        turn_degrees: int = 0,
+        options: dict[str, str] | None = None,
+        container_options: dict[str, str] | None = None,
+        gop: int = 12,
+        audio_codec: str = "aac",
+        audio_rate_hz: int = 48000,
+        layout: str = "mono",
+    ) -> Path:
+        path = tmp_path / name
+        with av.open(str(path), "w", options=container_options or {}) as container:
+            packets: list[tuple[Fraction, int, Any]] = []
+            if video:
+                pictures = [(t, p.to_picture(colour) if isinstance(p, Yuv) else p) for t, p in video]
+                quiet = {"libx264": {"crf": "10"}, "libx265": {"x265-params": "log-level=error:crf=12"}}
+                stream: Any = container.add_stream(codec, rate=rate, options=quiet.get(codec, {}) | (options or {}))
+                stream.width, stream.height = pictures[0][1].width, pictures[0][1].height
+                stream.pix_fmt = pix_fmt
+                stream.time_base = stream.codec_context.time_base = time_base
+                context = stream.codec_context
+                context.gop_size, context.thread_count = gop, 1
+                context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+                context.colorspace, context.color_range = colour.matrix, colour.range
+                if turn_degrees:
+                    stream.set_display_rotation(turn_degrees)
+            if audio:
+                sound: Any = container.add_stream(audio_codec, rate=audio_rate_hz, layout=layout)
+            if video:
+                for time, shown in pictures:
+                    shown.pts, shown.time_base = round(time / time_base), time_base
+                    packets += [(time, 0, p) for p in stream.encode(shown)]
+                packets += [(time, 0, p) for p in stream.encode(None)]
+            if audio:
+                packets += _encode_sound(sound, audio, audio_rate_hz, layout)
+            for _, _, packet in sorted(packets, key=lambda p: p[:2]):
+                container.mux(packet)
+        return path
+
+    return write
+
+
+def _encode_sound(
+    stream: Any, audio: Sequence[tuple[Fraction, Samples]], rate_hz: int, layout: str
+) -> list[tuple[Fraction, int, Any]]:
+    context = stream.codec_context
+    context.open()
+    size = context.frame_size or 1024
+    packets = []
+    for begin, samples in audio:
+        for first in range(0, samples.shape[1], size):
+            block = np.ascontiguousarray(samples[:, first : first + size], dtype=np.float32)
+            if not context.format.is_planar:
+                block = np.ascontiguousarray(block.T.reshape(1, -1))
+            form = context.format.name
+            if form.startswith("s16"):
+                block = np.round(block * 32767).astype(np.int16)
+            elif form.startswith("s32"):
+                block = np.round(block * 2147483000.0).astype(np.int32)
+            frame = av.AudioFrame.from_ndarray(block, format=form, layout=layout)
+            frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
+            frame.pts = round(begin * rate_hz) + first
+            packets += [(begin + Fraction(first, rate_hz), 1, p) for p in context.encode(frame)]
+        last = begin + Fraction(samples.shape[1], rate_hz)
+    packets += [(last, 1, p) for p in context.encode(None)]
+    for _, _, packet in packets:
+        packet.stream = stream
+    return packets
+
+
+# The talking photograph -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A generated video of a talking face, and what its mouth was told to do."""
+
+    path: Path
+    times_s: np.ndarray
+    """(F,)"""
+    aperture: np.ndarray
+    """(F,) as commanded."""
+    sentence: str
+
+
+@pytest.fixture(scope="session")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
+    """Five seconds of the astronaut's photograph talking, 320x320 at 25 frames/s, with sound at 22,050 Hz."""
+    import cv2
+    import soundfile
+    from lipwright.data.articulation import COLUMNS, articulate
+    from lipwright.data.landmarks import Landmarker
+    from lipwright.data.media import probe
+    from lipwright.data.speech import synthesize
+    from lipwright.data.talker import Talker, astronaut, talking_frames
+    from lipwright.data.writer import VideoWriter
+
+    folder = tmp_path_factory.mktemp("talk")
+    sentence = "My mother may buy five big blue boats, and Bob will pop up above the open bay by half past one."
+    speech = synthesize(sentence)
+    soundfile.write(folder / "talk.wav", speech.samples, speech.rate_hz)
+    photo = astronaut(320)
+    with Landmarker() as find:
+        face = find(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB), 0.0)
+    assert face is not None
+    talker = Talker(photo, face[0][:, :2].astype(np.float64))
+    times = []
+    with VideoWriter(
+        folder / "talk.mp4", width=320, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
+        audio=probe(folder / "talk.wav"),
+    ) as writer:  # fmt: skip
+        for time, frame in talking_frames(talker, speech):
+            writer.write(Yuv.from_bgr(frame), time)
+            times.append(float(time))
+    times_s = np.array(times)
+    return Talk(folder / "talk.mp4", times_s, articulate(speech.phones, times_s)[:, COLUMNS.index("aperture")], sentence)
