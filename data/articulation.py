@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from lipwright.data.speech import SILENCE, Phone
 from numpy.typing import NDArray
+
+from lipwright.data.speech import SILENCE, Phone
 
 COLUMNS = ("aperture", "width", "rounding", "tuck", "jaw")
 """Columns of `articulate`.
@@ -216,9 +217,7 @@ class Lips:
             return np.asarray(middle - 0.05 * (1.0 - rounding) * s2 + 0.12 * gap * s2)
 
         lips = []
-        for (outer, inner, thick), move, swell in zip(
-            self._forms, (-rise, gap - rise), (-full_upper, full_lower), strict=True
-        ):
+        for (outer, inner, thick), move, swell in zip(self._forms, (-rise, gap - rise), (-full_upper, full_lower), strict=True):
             inner_x, outer_x = inner * half_inner, outer * half
             inner_y = seam(inner_x) + move * np.clip(1.0 - inner**2, 0.0, 1.0) ** (0.75 - 0.25 * rounding)
             outer_y = inner_y + swell * thick

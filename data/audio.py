@@ -37,13 +37,13 @@ def read_blocks(media: Media) -> Iterator[tuple[Fraction, np.ndarray]]:
     media.need_audio()
     with open_media(media.path) as container:
         stream = container.streams.audio[0]
-        planar = av.AudioResampler(format="fltp")
+        packed = av.AudioResampler(format="flt")  # PyAV crashes on the planes of 8 and more channels
         for frame in decode(container, stream):
             if frame.pts is None:
                 continue
             time = frame.pts * frame.time_base - media.zero
-            for block in planar.resample(frame):
-                yield time, block.to_ndarray()
+            for block in packed.resample(frame):
+                yield time, block.to_ndarray().reshape(-1, block.layout.nb_channels).T
 
 
 def read_speech(media: Media) -> np.ndarray:
@@ -65,7 +65,8 @@ def read_speech(media: Media) -> np.ndarray:
     parts: list[np.ndarray] = []
     length = 0
     for time, block in read_blocks(media):
-        mono = block.mean(axis=0, dtype=np.float32)
+        with np.errstate(invalid="ignore"):  # +∞ − ∞: told below
+            mono = block.mean(axis=0, dtype=np.float32)
         gap = round(time * rate) - length
         if not parts or gap > GAP_S * rate:
             parts.append(np.zeros(max(gap, 0), np.float32))

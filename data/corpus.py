@@ -112,7 +112,12 @@ class Corpus:
         else:
             corpus = cls(folder, settings_of(features), [])
         (folder / "clips").mkdir(parents=True, exist_ok=True)
-        head = {"format": "lipwright-corpus", "version": VERSION, "settings": corpus.settings, "settings_hash": corpus.hash}
+        head = {
+            "format": "lipwright-corpus",
+            "version": VERSION,
+            "settings": corpus.settings,
+            "settings_hash": corpus.hash,
+        }
         _write(folder / "corpus.json", json.dumps(head, indent=2).encode())
         return corpus
 
@@ -220,7 +225,10 @@ def _assign_splits(rows: list[Row]) -> None:
             start, end = row["start_s"], row["end_s"]
             cut = start + border - before
             before += end - start
-            row["split"] = {"train": _span(start, min(end, cut)), "validation": _span(max(start, cut + SPLIT_GAP_S), end)}
+            row["split"] = {
+                "train": _span(start, min(end, cut)),
+                "validation": _span(max(start, cut + SPLIT_GAP_S), end),
+            }
 
 
 def _span(start_s: float, end_s: float) -> list[float] | None:

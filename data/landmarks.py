@@ -15,15 +15,13 @@ import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import MediaError, MissingPartError
-from lipwright.data.media import Frame, Media, file_sha256, read_frames
+from lipwright.data.media import Media, file_sha256, read_frames
 
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "face_landmarker.task"
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-MODEL_URL = (
-    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
-)
+MODEL_URL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
 MODEL_VARIABLE = "LIPWRIGHT_FACE_LANDMARKER"
 
 POINTS = 478
@@ -199,24 +197,24 @@ def track_faces(media: Media, *, threads: int = 0, progress: Callable[[int, int]
         There is no video stream, or none of its frames can be decoded.
     """
     video = media.need_video()
-    seen: list[Frame] = []
+    pts: list[int] = []
+    times_s: list[float] = []
 
     def images() -> Iterator[tuple[Fraction, np.ndarray]]:
         for frame in read_frames(media, threads=threads):
+            pts.append(frame.pts)
+            times_s.append(float(frame.time))
             yield frame.time, frame.rgb()
-            seen.append(Frame(frame.index, frame.pts, frame.time, None, 0))  # its picture is let go
             if progress:
-                progress(len(seen), video.frames)
+                progress(len(pts), video.frames)
 
     points, blendshapes = track_images(images())
-    if not seen:
+    if not pts:
         raise MediaError(f"{media.path} has no video frame that can be decoded")
-    length_s = float(seen[-1].time - seen[0].time)
+    length_s = times_s[-1] - times_s[0]
     if length_s < 0.95 * video.duration_s - 0.5:
         log.warning("%s ends early: %.1f of %.1f s can be read", media.path, length_s, video.duration_s)
-    pts = np.array([f.pts for f in seen], np.int64)
-    times_s = np.array([float(f.time) for f in seen])
-    return FaceTrack(pts, times_s, points, blendshapes, video.width, video.height)
+    return FaceTrack(np.array(pts, np.int64), np.array(times_s), points, blendshapes, video.width, video.height)
 
 
 def face_track(

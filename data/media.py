@@ -243,8 +243,9 @@ def probe(path: Path | str) -> Media:
         The file is missing, empty, broken, or holds neither video nor audio that decodes.
     """
     path = Path(path)
+    video: VideoStream | None = None
+    audio: AudioStream | None = None
     with open_media(path) as container:
-        video = audio = None
         # A cover image is a video stream of one frame: not a video.
         pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if pictures and (frame := _first(container, stream := pictures[0])) is not None:
@@ -271,7 +272,7 @@ def probe(path: Path | str) -> Media:
             )
     if video is None and audio is None:
         raise MediaError(f"{path} holds no video or audio that can be decoded; it may be truncated or of another kind")
-    return Media(path, video, audio, min(s.start for s in (video, audio) if s is not None))
+    return Media(path, video, audio, min(stream.start for stream in (video, audio) if stream is not None))
 
 
 def read_frames(media: Media, *, threads: int = 0, from_pts: int | None = None) -> Iterator[Frame]:
@@ -335,9 +336,7 @@ def read_frames_backward(media: Media, pts: Sequence[int] | np.ndarray, *, threa
         held: list[Frame] = []
         for frame in read_frames(media, threads=threads, from_pts=int(pts[start])):
             if frame.pts in wanted:
-                held.append(
-                    Frame(wanted[frame.pts], frame.pts, frame.time, frame.picture, frame.quarter_turns)
-                )
+                held.append(Frame(wanted[frame.pts], frame.pts, frame.time, frame.picture, frame.quarter_turns))
             if frame.pts >= pts[end - 1]:
                 break
         yield from reversed(held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -205,8 +206,11 @@ class MouthTrack:
             "xyz": _rounded(np.where(self.valid[:, None, None], self.xyz, 0)),
         }
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(document, separators=(",", ":")))
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(document, separators=(",", ":")))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _rounded(values: np.ndarray) -> list[Any]:
@@ -243,14 +247,39 @@ def load_track(path: Path) -> MouthTrack:
             f"this Lipwright reads version 1 at {STEP_HZ} Hz with its own 40 points"
         )
     try:
-        xyz = np.array(document["xyz"], np.float32).reshape(-1, POINTS, 3)
-        neutral = np.array(document["neutral"], np.float32).reshape(POINTS, 3)
-        valid = np.array(document["valid"], bool)
-        scale = None if document["scale"] is None else float(document["scale"])
-        edits = tuple(Edit(**edit) for edit in document.get("edits", []))
-        start_s = float(document["start_s"])
+        xyz = _array(document["xyz"], (-1, POINTS, 3))
+        neutral = _array(document["neutral"], (POINTS, 3))
+        valid = np.array(document["valid"])
+        if valid.dtype.kind not in "bi":
+            raise ValueError("valid is not a list of true and false")
+        scale = None if document["scale"] is None else _number(document["scale"])
+        if scale is not None and scale <= 0:
+            raise ValueError(f"scale is {scale}; give a positive number or null")
+        edits = tuple(_edit(fields) for fields in document.get("edits", []))
+        start_s = _number(document["start_s"])
     except (KeyError, TypeError, ValueError) as error:
         raise TrackError(f"{path}: the mouth track's fields do not hold what they should ({error!r})") from None
     if valid.shape != (len(xyz),) or len(xyz) == 0 or not (np.isfinite(xyz).all() and np.isfinite(neutral).all()):
         raise TrackError(f"{path}: xyz has {len(xyz)} steps, valid {valid.size}; they must agree, and be finite numbers")
-    return MouthTrack(xyz, valid, Speaker(neutral, scale, bool(document.get("neutral_estimated"))), start_s, edits)
+    speaker = Speaker(neutral, scale, bool(document.get("neutral_estimated")))
+    return MouthTrack(xyz, valid.astype(bool), speaker, start_s, edits)
+
+
+def _array(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.array(values, np.float32)
+    if array.ndim != len(shape) or any(want not in (-1, have) for have, want in zip(array.shape, shape, strict=True)):
+        raise ValueError(f"expected shape {shape}, got {array.shape}")
+    return array
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _edit(fields: Any) -> Edit:
+    edit = Edit(**fields)
+    if not isinstance(edit.closed, bool):
+        raise ValueError(f"closed is {edit.closed!r}; give true or false")
+    return Edit(_number(edit.start_s), _number(edit.end_s), _number(edit.gain), edit.closed)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lipwright.data.errors import InputError, LipwrightError, MissingPartError
 from numpy.typing import NDArray
+
+from lipwright.data.errors import InputError, LipwrightError, MissingPartError
 
 SILENCE = "_"
 """Name of the phone that stands for silence."""
@@ -154,9 +155,7 @@ def _tile(marks: list[tuple[int, str]], count: int, rate_hz: int) -> tuple[Phone
         starts.append(start if starts else 0)
         names.append(name)
     ends = [*starts[1:], count]
-    return tuple(
-        Phone(name, start / rate_hz, end / rate_hz) for name, start, end in zip(names, starts, ends, strict=True)
-    )
+    return tuple(Phone(name, start / rate_hz, end / rate_hz) for name, start, end in zip(names, starts, ends, strict=True))
 
 
 def _plain(mnemonic: str) -> str | None:

@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from lipwright.data.articulation import COLUMNS, LOWER_LIP, UPPER_LIP, Lips, articulate
 from lipwright.data.speech import Speech
-from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]

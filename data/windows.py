@@ -54,9 +54,7 @@ class Streams:
         No sequence is longer than the delay.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], *, streams: int, chunk: int, delay: int, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], *, streams: int, chunk: int, delay: int, rng: np.random.Generator) -> None:
         self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         self._lengths = np.array(lengths, np.int64)
         usable = np.maximum(self._lengths - delay, 0)  # offsets from which at least one output is due

@@ -121,10 +121,14 @@ class VideoWriter:
 
     def close(self) -> None:
         """Finish the file and give it its name."""
-        self._mux_sound()
-        self._container.mux(self._video.encode(None))
-        self._container.close()
-        self._partial.replace(self.path)
+        try:
+            self._mux_sound()
+            self._container.mux(self._video.encode(None))
+            self._container.close()
+            self._partial.replace(self.path)
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Drop what was written."""
@@ -165,7 +169,8 @@ def _encode(
         stop = block.shape[1] if end is None else min(block.shape[1], round((end - time) * source_rate))
         if skip >= stop:
             continue
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[:, skip:stop]), format="fltp", layout=layout)
+        packed = np.ascontiguousarray(block[:, skip:stop].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
         frame.sample_rate, frame.time_base = source_rate, Fraction(1, source_rate)
         frame.pts = round((time - begin) * source_rate) + skip
         for piece in resampler.resample(frame):

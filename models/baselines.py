@@ -82,4 +82,4 @@ def fit_ridge(
     check_x, check_y = stack(held_out) if held_out else (x, y)
     solved = [Solver(alpha=alpha).fit(x, y) for alpha in alphas]
     best = min(solved, key=lambda s: float(((s.predict(check_x) - check_y) ** 2).mean()))
-    return Ridge(np.ascontiguousarray(best.coef_.T, dtype=np.float32), np.float32(best.intercept_))
+    return Ridge(np.ascontiguousarray(best.coef_.T, dtype=np.float32), np.asarray(best.intercept_, np.float32))

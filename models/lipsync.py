@@ -83,7 +83,7 @@ class LipSync(nn.Module):
         self.config = config
         d, p, k = config.feature_size, config.components, config.points
         self.network = Recurrent(d, p, hidden=config.hidden, layers=config.layers, dropout=config.dropout)
-        shapes = {"feature_mean": (d,), "feature_std": (d,), "silence": (d,)}
+        shapes: dict[str, tuple[int, ...]] = {"feature_mean": (d,), "feature_std": (d,), "silence": (d,)}
         shapes |= {"pca_mean": (3 * k,), "pca_components": (p, 3 * k), "neutral": (k, 3)}
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
@@ -181,7 +181,7 @@ class LipSync(nn.Module):
             raise ModelError(f"{folder} is not a whole model: {' and '.join(missing)} missing; train it again")
         try:
             head = json.loads((folder / CONFIG).read_text())
-            if head.pop("format") != "lipwright-model" or (version := head.pop("version")) != VERSION:
+            if head.pop("format") != "lipwright-model" or head.pop("version") != VERSION:
                 raise ModelError(f"{folder / CONFIG} is not of model version {VERSION}; train it again with this Lipwright")
             model = cls(Config(**head))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:

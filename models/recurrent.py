@@ -13,7 +13,6 @@ network has heard that much more (Graves & Schmidhuber 2005; Suwajanakorn et al.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 State = tuple[Tensor, Tensor]
@@ -64,5 +63,3 @@ def carry(state: State, fresh: Tensor) -> State:
     """
     keep = (~fresh).to(state[0].dtype)[None, :, None]
     return state[0].detach() * keep, state[1].detach() * keep
-
-

@@ -15,7 +15,7 @@ import sys  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from dataclasses import replace  # noqa: E402
-from enum import Enum  # noqa: E402
+from enum import StrEnum  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Annotated, Any  # noqa: E402
 
@@ -30,7 +30,7 @@ DEBUG_VARIABLE = "LIPWRIGHT_DEBUG"
 
 app = typer.Typer(
     name="lipwright",
-    help="Lip-sync real video to speech. Ask the person in the video for consent first; rendered files say that they are synthetic.",
+    help="Lip-sync real video to speech. Ask the person in the video for consent; rendered files say that they are synthetic.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     """Where the network runs."""
 
     auto = "auto"
@@ -147,7 +147,11 @@ def preprocess(
         result = preprocess_corpus(inputs, out, speaker=speaker, workers=workers, force=force, progress=progress)
     rejected = [row for row in result["clips"] if row["status"] != "ok"]
     good = len(result["clips"]) - len(rejected)
-    _tell(result, json_, lambda: f"{out}: {good} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s")
+    _tell(
+        result,
+        json_,
+        lambda: f"{out}: {good} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s",
+    )
     if rejected:
         reasons = "\n".join(str(row["reason"]) for row in rejected)
         raise _Failure(EXIT_SOME_FAILED if good else EXIT_INPUT, reasons)
@@ -209,11 +213,13 @@ def render(
     from lipwright.pipeline import render_video
 
     with _progress(quiet) as progress:
-        result = render_video(
-            target, audio, out, model=model, mouth=mouth, device=device.value, force=force, progress=progress
-        )
+        result = render_video(target, audio, out, model=model, mouth=mouth, device=device.value, force=force, progress=progress)
     result["elapsed_s"] = round(time.perf_counter() - _BEGAN, 3)
-    _tell(result, json_, lambda: f"{out}: {result['frames']} frames, {result['seconds']:.2f} s in {result['elapsed_s']:.1f} s")
+    _tell(
+        result,
+        json_,
+        lambda: f"{out}: {result['frames']} frames, {result['seconds']:.2f} s in {result['elapsed_s']:.1f} s",
+    )
 
 
 @_command
@@ -222,7 +228,8 @@ def evaluate(
     model: Annotated[Path, typer.Option("--model", help="Model folder made by train.")],
     render: Annotated[bool, typer.Option("--render", help="Also paint the mouth, and judge the picture.")] = False,
     bank: Annotated[
-        Path | None, typer.Option("--bank", help="Other footage to take mouths from; else the first 75 % of each video.")
+        Path | None,
+        typer.Option("--bank", help="Other footage to take mouths from; else the first 75 % of each video."),
     ] = None,
     json_: Json = False,
     seed: Seed = 0,
@@ -245,24 +252,27 @@ def evaluate(
 
 
 def _judged(result: dict[str, Any]) -> str:
-    """Lay the metrics out as a table, the baselines beside them."""
-    rows = []
-    for clip in [*result["clips"], result["mean"] | {"path": "mean"}] if len(result["clips"]) > 1 else result["clips"]:
-        if "error" in clip:
-            continue
-        rows.append((Path(clip["path"]).name, clip))
-        rows += [(f"  {name}", clip["baselines"][name]) for name in clip["baselines"]]
-        if "render" in clip:
-            painted = clip["render"]
-            rows += [("  painted, measured mouth", painted), ("  painted, model's mouth", painted["model"])]
-            rows.append(("  source untouched", painted["untouched"]))
-    columns = list(dict.fromkeys(k for _, row in rows for k, v in row.items() if isinstance(v, float | None)))
-    wide = max(len(name) for name, _ in rows)
-    lines = [" " * wide + "".join(f"  {column:>14}" for column in columns)]
-    for name, row in rows:
-        cells = (row.get(column) for column in columns)
-        lines.append(f"{name:<{wide}}" + "".join(f"  {'–' if c is None else format(c, '.3f'):>14}" for c in cells))
-    return "\n".join(lines)
+    """Lay the metrics out, one table a clip, the baselines beside the model."""
+    clips = [clip for clip in result["clips"] if "error" not in clip]
+    if len(clips) > 1:
+        clips.append(result["mean"] | {"path": f"mean of {len(clips)}"})
+    return "\n\n".join(_table(clip) for clip in clips)
+
+
+def _table(clip: dict[str, Any]) -> str:
+    columns = {"model": clip, "ridge": clip["baselines"]["ridge"], "mean mouth": clip["baselines"]["mean_mouth"]}
+    if (painted := clip.get("render")) is not None:
+        columns |= {"painted: measured": painted, "painted: model": painted["model"], "untouched": painted["untouched"]}
+    metrics = dict.fromkeys(k for column in columns.values() for k, v in column.items() if isinstance(v, int | float | None))
+    rows = [[Path(clip["path"]).name + (" (trained on)" if clip.get("seen") else ""), *columns]]
+    for metric in [m for m in metrics if m != "seen"]:
+        cells = [column.get(metric) for column in columns.values()]
+        rows.append([metric, *("–" if cell is None else f"{cell:.3f}" for cell in cells)])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        row[0].ljust(widths[0]) + "".join("  " + cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
 
 
 @_command

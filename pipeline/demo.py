@@ -169,7 +169,16 @@ def make_demo(
     except ImportError as error:
         raise MissingPartError(f"the demo needs {error.name}; pip install 'lipwright[demo]'") from error
     out = Path(out)
-    names = "talker.mp4 unseen.mp4 corpus run lipsynced.mp4 side_by_side.mp4 aperture.png evaluation.json".split()
+    names = [
+        "talker.mp4",
+        "unseen.mp4",
+        "corpus",
+        "run",
+        "lipsynced.mp4",
+        "side_by_side.mp4",
+        "aperture.png",
+        "evaluation.json",
+    ]
     if out.exists() and not force:
         raise InputError(f"{out} already exists; choose another --out or pass --force to replace it")
     if out.exists() and {p.name for p in out.iterdir()} - {*names, "talker.wav", "unseen.wav"}:

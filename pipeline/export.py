@@ -69,4 +69,9 @@ def export_mouth(
     else:
         raise InputError("give either --from-video, or --model and --audio")
     motion.save(out)
-    return {"out": str(out), "steps": len(motion.xyz), "valid": float(motion.valid.mean()), "scale": motion.speaker.scale}
+    return {
+        "out": str(out),
+        "steps": len(motion.xyz),
+        "valid": float(motion.valid.mean()),
+        "scale": motion.speaker.scale,
+    }

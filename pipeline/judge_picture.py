@@ -226,8 +226,8 @@ def _without_mouth(picture: Yuv, points: np.ndarray, unit: float) -> Yuv:
     mask = np.zeros(picture.y.shape, np.uint8)
     cv2.fillConvexPoly(mask, hull, 255)
     reach = max(1, round(0.08 * unit))
-    mask = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    out.y[mask > 0] = cv2.GaussianBlur(picture.y, None, BLUR * unit)[mask > 0]
+    hidden = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    out.y[hidden] = cv2.GaussianBlur(picture.y, (0, 0), BLUR * unit)[hidden]
     return out
 
 
@@ -250,4 +250,8 @@ def _likeness(shown: np.ndarray, filmed: np.ndarray) -> tuple[float, float, floa
     psnr = 10 * np.log10(255**2 / max(error, 1e-3))
     window = min(7, *(side - 1 + side % 2 for side in shown.shape))
     sharp = [float(cv2.Laplacian(c, cv2.CV_32F).var()) for c in (shown, filmed)]
-    return float(psnr), float(structural_similarity(shown, filmed, data_range=255, win_size=window)), sharp[0] / max(sharp[1], 1e-6)
+    return (
+        float(psnr),
+        float(structural_similarity(shown, filmed, data_range=255, win_size=window)),
+        sharp[0] / max(sharp[1], 1e-6),
+    )

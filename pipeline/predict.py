@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.data.audio import SAMPLE_RATE_HZ
+from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.data.mouth import MouthTrack, Speaker
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync

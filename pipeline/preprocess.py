@@ -25,7 +25,25 @@ from lipwright.data.mouth import measure_mouth
 
 log = logging.getLogger(__name__)
 
-MEDIA_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv .3gp".split())
+MEDIA_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".wmv",
+        ".flv",
+        ".ogv",
+        ".3gp",
+    ]
+)
 """What counts as a video in a folder; a file that is named itself is always tried."""
 
 QUIETEST_DB = -60.0
@@ -67,6 +85,10 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None) -> list[Sou
     if not sources:
         raise InputError(f"no video in {', '.join(map(str, inputs))}; expected files such as .mp4, .mov, .mkv or .webm")
     return list(sources.values())
+
+
+Job = tuple[Source, str, Path, FeatureSettings]
+"""What `take_in` needs: the source, its sha256, the corpus folder, and how to compute features."""
 
 
 def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings, threads: int = 1) -> Row:
@@ -127,11 +149,11 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _run(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Row]:
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[Row]:
     if workers == 1 or len(jobs) == 1:
         yield from (take_in(*job, threads=0) for job in jobs)
         return
-    os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         futures = [pool.submit(take_in, *job) for job in jobs]
         try:
@@ -189,7 +211,7 @@ def preprocess_corpus(
     model_path()  # say that the landmark model is missing before any work is done
     corpus = Corpus.create(Path(out), features)
     hashes = {source.path: file_sha256(source.path) for source in sources}
-    jobs: list[tuple[Any, ...]] = []
+    jobs: list[Job] = []
     rows: list[Row] = []
     first: dict[str, Path] = {}
     for source in sources:

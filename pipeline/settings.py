@@ -23,8 +23,6 @@ class TrainSettings:
     """Seconds that gradients run back through time; the state runs on."""
     dropout: float = 0.5
     """Share of LSTM outputs dropped in training."""
-    noise: float = 0.4
-    """Standard deviation of the noise put on standardised features in training."""
     epochs: int = 300
     """Most epochs; each hears every second of training about 20 times."""
     patience: int = 40

@@ -67,18 +67,20 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
         raise CorpusError(f"{corpus.folder} holds nothing to train on: {reasons}")
     clips = [(row, corpus.load_clip(row["id"])) for row in corpus.usable]
     tracks = [clip.mouth_track() for _, clip in clips]
-    scales = [t.speaker.scale for t in tracks if t.speaker.scale]
+    scales = [t.speaker.scale for t in tracks if t.speaker.scale is not None]
     if not scales:
         raise CorpusError(f"{corpus.folder}: nobody speaks in it (apertures vary by less than {LEAST_SCALE})")
     mean_scale = float(np.mean(scales))
-    train, held_out = [], []
+    train: list[Sequence] = []
+    held_out: list[Sequence] = []
     for (row, clip), track in zip(clips, tracks, strict=True):
         if not np.isfinite(clip.features).all():
             raise CorpusError(f"clip {row['id']} holds features that are not numbers; run lipwright preprocess again")
         shapes = track.speaker.normalise(track.xyz, mean_scale)
         for part, where in (("train", train), ("validation", held_out)):
             if (span := row["split"][part]) is not None:
-                cut = slice(*(round((s - row["start_s"]) * STEP_HZ) for s in span))
+                start, end = (round((second - row["start_s"]) * STEP_HZ) for second in span)
+                cut = slice(start, end)
                 where.append(Sequence(clip.features[cut], shapes[cut], track.valid[cut], track.speaker))
     if sum(len(s.features) for s in train) < LEAST_DATA_S * STEP_HZ:
         log.warning("less than %.0f s to train on: a fixed %d steps, without validation", LEAST_DATA_S, FIXED_STEPS)
@@ -267,10 +269,8 @@ def _fit(
                 part = next(chunks)
                 inputs, targets = (torch.from_numpy(a).to(device) for a in (part.inputs, part.targets))
                 counts = torch.from_numpy(part.counts).to(device) & valid[targets]
-                heard = x[inputs]  # (B, S, D)
-                heard = heard + settings.noise * torch.randn_like(heard)
                 state = None if state is None else carry(state, torch.from_numpy(part.fresh).to(device))
-                said, state = network(heard, state)
+                said, state = network(x[inputs], state)
                 error = ((said - y[targets]) ** 2).mean(-1)
                 loss = (error * counts).sum() / counts.sum().clamp(min=1)
                 optimiser.zero_grad(set_to_none=True)
@@ -278,9 +278,7 @@ def _fit(
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
                 optimiser.step()
                 with torch.no_grad():
-                    torch._foreach_lerp_(
-                        list(model.network.parameters()), list(network.parameters()), 1 - settings.averaging
-                    )
+                    torch._foreach_lerp_(list(model.network.parameters()), list(network.parameters()), 1 - settings.averaging)
                 total += loss.detach()
             train_loss = float(total) / steps_per_epoch
             if not math.isfinite(train_loss):
@@ -289,7 +287,12 @@ def _fit(
             row = {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "val_aperture_r": val_r}
             lines.write(json.dumps(row) + "\n")
             if val_loss is None or best["val_loss"] is None or val_loss < best["val_loss"]:
-                best = {"epochs": epoch, "steps": epoch * steps_per_epoch, "val_loss": val_loss, "val_aperture_r": val_r}
+                best = {
+                    "epochs": epoch,
+                    "steps": epoch * steps_per_epoch,
+                    "val_loss": val_loss,
+                    "val_aperture_r": val_r,
+                }
                 best_weights = {name: w.detach().clone() for name, w in model.network.state_dict().items()}
             if progress:
                 progress("train", epoch, epochs)

@@ -127,7 +127,8 @@ def babble() -> Callable[..., Samples]:
         rng = np.random.default_rng(seed)
         count = round(duration_s * 16000)
         noise = np.convolve(rng.normal(0, 1, count), np.hanning(9) / 4, mode="same")
-        swell = np.interp(np.arange(count), np.arange(0, count + 2000, 2000), rng.uniform(0, 1, count // 2000 + 2))
+        knots = np.arange(0, count + 2000, 2000)
+        swell = np.interp(np.arange(count), knots, rng.uniform(0, 1, len(knots)))
         return (level * noise * swell).astype(np.float32)
 
     return make

@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,7 @@ from lipwright.pipeline.render.retime import plan_frames, play_frames
 Progress = Callable[[str, int, int], None]
 
 
-def painted_frames(
-    pictures: Any, points: np.ndarray, mouths: np.ndarray, valid: np.ndarray, bank: Bank
-) -> Any:
+def painted_frames(pictures: Any, points: np.ndarray, mouths: np.ndarray, valid: np.ndarray, bank: Bank) -> Any:
     """Paint mouths onto pictures, one by one.
 
     Parameters
@@ -80,9 +77,7 @@ def _speaker_of(track: FaceTrack, media: Media) -> Speaker:
     return measure_speaker(measure_mouth(track))
 
 
-def _mouth_for(
-    model: Path | None, mouth: Path | None, sound: Media, speaker: Speaker, device: str
-) -> tuple[MouthTrack, float]:
+def _mouth_for(model: Path | None, mouth: Path | None, sound: Media, speaker: Speaker, device: str) -> tuple[MouthTrack, float]:
     """Return the mouth to paint, on the target's face, and the length of the sound in seconds."""
     samples = read_speech(sound)
     length_s = len(samples) / SAMPLE_RATE_HZ
@@ -205,7 +200,9 @@ def render_video(
         "bank_s": round(bank_s, 3),
         "tracking_s": round(tracking_s, 3),
         "frames_per_s": round(len(indices) / elapsed, 2),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024), 1),
+        "peak_rss_mb": round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024), 1
+        ),
         "outside_max_abs": worst,
         "mask_share": round(float(np.mean(shares)), 4) if shares else 0.0,
         "synthetic": True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ MOST_WINDOWS = 2000
 """Of longer footage, an evenly spaced selection is kept: more of the same mouths would not look better."""
 
 BANK_VERSION = "1"
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom of a window, pixels."""
+
 _CORNERS = np.array([(x, y, z) for x in (-0.85, 0.85) for y in (0.2, 1.95) for z in (-0.4, 0.2)])
 """A box of face space round all that a mouth's painting may need: nose tip to collar, cheek to cheek."""
 
@@ -64,7 +68,7 @@ class Bank:
     pose: Pose
     face: np.ndarray
 
-    @property
+    @cached_property
     def mouths(self) -> np.ndarray:
         """The mouths in face space, (N, 40, 3) float32."""
         return self.face[:, LIPS]

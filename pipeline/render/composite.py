@@ -17,18 +17,22 @@ import numpy as np
 from lipwright.data.face_space import Pose
 from lipwright.data.media import Yuv
 from lipwright.data.mouth import INNER_LIPS, LIPS, OUTER_LIPS
-from lipwright.pipeline.render.bank import Bank, window_boxes
+from lipwright.pipeline.render.bank import Bank, Box, window_boxes
 from lipwright.pipeline.render.warp import thin_plate_map
 
 MOVING = np.array(
-    [152, 148, 377, 176, 400, 149, 378, 150, 379]  # the chin's edge
-    + [199, 200, 18, 83, 313, 201, 421, 208, 428, 32, 262, 171, 396, 140, 369, 194, 418]  # chin
-    + [57, 287, 212, 432, 202, 422, 210, 430, 43, 273, 186, 410, 92, 322, 164, 167, 393]  # round the lips
+    [
+        *(152, 148, 377, 176, 400, 149, 378, 150, 379),  # the chin's edge
+        *(199, 200, 18, 83, 313, 201, 421, 208, 428, 32, 262, 171, 396, 140, 369, 194, 418),  # chin
+        *(57, 287, 212, 432, 202, 422, 210, 430, 43, 273, 186, 410, 92, 322, 164, 167, 393),  # round the lips
+    ]
 )
 STILL = np.array(
-    [1, 2, 98, 327, 129, 358, 49, 279]  # nose
-    + [50, 280, 101, 330, 36, 266, 205, 425, 187, 411, 123, 352, 147, 376]  # cheeks
-    + [58, 288, 132, 361, 93, 323, 172, 397]  # the sides of the face
+    [
+        *(1, 2, 98, 327, 129, 358, 49, 279),  # nose
+        *(50, 280, 101, 330, 36, 266, 205, 425, 187, 411, 123, 352, 147, 376),  # cheeks
+        *(58, 288, 132, 361, 93, 323, 172, 397),  # the sides of the face
+    ]
 )
 COLLAR = np.array([(x, 1.357 + 0.42 - 0.5 * x * x, 0.05) for x in (-0.55, -0.3, 0.0, 0.3, 0.55)])
 """Points under the chin, in face space: the neck does not follow the jaw."""
@@ -63,14 +67,12 @@ class Painted:
     """
 
     picture: Yuv
-    box: tuple[int, int, int, int]
+    box: Box
     mask: np.ndarray
     mask_share: float
 
 
-def paint_mouth(
-    picture: Yuv, points: np.ndarray, pose: Pose, mouth: np.ndarray, bank: Bank, index: int
-) -> Painted:
+def paint_mouth(picture: Yuv, points: np.ndarray, pose: Pose, mouth: np.ndarray, bank: Bank, index: int) -> Painted:
     """Paint a mouth onto a frame.
 
     Parameters
@@ -87,23 +89,22 @@ def paint_mouth(
         The window to paint from.
     """
     height, width = picture.y.shape
-    box = tuple(int(v) for v in window_boxes(pose, width, height)[0])
-    left, top, right, bottom = box
+    left, top, right, bottom = box = _box(window_boxes(pose, width, height)[0])
     moving = bank.face[index][MOVING].astype(np.float64)
     # What the track asks of the lower lip beyond what the bank's picture shows, the chin does too.
     moving[_CHIN_IN_MOVING] += (mouth - bank.mouths[index])[_LOWER_LIP].mean(0)
     goal_moving = pose.to_pixels(moving)[0, :, :2]
-    to = np.concatenate(
-        [pose.to_pixels(mouth)[0, :, :2], goal_moving, points[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]]
-    )
+    to = np.concatenate([pose.to_pixels(mouth)[0, :, :2], goal_moving, points[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
     own, own_pose = bank.points[index], bank.pose[np.array([index])]
     start = np.concatenate([own[LIPS, :2], own[MOVING, :2], own[STILL, :2], own_pose.to_pixels(COLLAR)[0, :, :2]])
     map_x, map_y = thin_plate_map(to, start - bank.boxes[index, :2], box)
     warped = cv2.remap(bank.window(index), map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    mask, alpha = _mask(points, goal_moving, float(pose.scale[0]), box)
+    mask_half, alpha_half = _mask(points, goal_moving, float(pose.scale[0]), box)
+    size = (right - left, bottom - top)
+    mask = cv2.resize(mask_half, size, interpolation=cv2.INTER_NEAREST)
+    alpha = cv2.resize(alpha_half, size, interpolation=cv2.INTER_LINEAR) * mask
     out = picture.copy()
     half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
-    alpha_half = cv2.resize(alpha, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     small = cv2.resize(warped[..., 1:], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     for own_plane, pasted, weight in (
         (out.y[top:bottom, left:right], warped[..., 0], alpha),
@@ -112,29 +113,31 @@ def paint_mouth(
     ):
         _blend(own_plane, pasted, weight)
     oval = cv2.contourArea(points[OVAL, :2].astype(np.float32))
-    return Painted(out, box, mask, float(mask.sum()) / max(oval, 1.0))
+    return Painted(out, box, mask.astype(bool), 4 * float(mask_half.sum()) / max(oval, 1.0))
 
 
-def _mask(points: np.ndarray, chin: np.ndarray, unit: float, box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mask (h, w) bool and the weight of the painted mouth (h, w) float32, zero outside the mask."""
+def _box(row: np.ndarray) -> Box:
+    left, top, right, bottom = (int(v) for v in row)
+    return left, top, right, bottom
+
+
+def _mask(points: np.ndarray, chin: np.ndarray, unit: float, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mask and the weight of the painted mouth, zero outside it, both on the chroma grid: (h/2, w/2)."""
     left, top, right, bottom = box
+    shape = ((bottom - top) // 2, (right - left) // 2)
     # Both the frame's own chin, which must go, and the painted one, which comes.
-    around = np.concatenate([points[MASK, :2], chin[:9]]) - (left, top)
-    hull = cv2.convexHull(around.astype(np.float32)).round().astype(np.int32)
-    mask = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillConvexPoly(mask, hull, 1)
-    reach = max(1, round(WIDENED * unit))
-    mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+    around = (np.concatenate([points[MASK, :2], chin[:9]]) - (left, top)) / 2
+    outside = np.ones(shape, np.uint8)
+    cv2.fillConvexPoly(outside, cv2.convexHull(around.astype(np.float32)).round().astype(np.int32), 0)
+    mask = (cv2.distanceTransform(outside, cv2.DIST_L2, 3) <= WIDENED * unit / 2).astype(np.uint8)
     # Below the tip of the nose, across the face's own upright.
     down = points[152, :2] - points[168, :2]
-    y, x = np.mgrid[0 : bottom - top, 0 : right - left]
-    tip = points[TIP, :2] - (left, top)
+    tip = (points[TIP, :2] - (left, top)) / 2
+    x, y = np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)[:, None]
     mask[(x - tip[0]) * down[0] + (y - tip[1]) * down[1] < 0] = 0
-    blocks = mask.reshape(mask.shape[0] // 2, 2, mask.shape[1] // 2, 2).min((1, 3))  # whole chroma samples
-    mask = blocks.repeat(2, 0).repeat(2, 1)
     inside = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    t = np.clip(inside / max(FEATHER * unit, 1.0), 0, 1).astype(np.float32)
-    return mask.astype(bool), t * t * (3 - 2 * t)
+    t = np.minimum(inside / max(FEATHER * unit / 2, 1.0), 1)
+    return mask, t * t * (3 - 2 * t)
 
 
 def _blend(own: np.ndarray, pasted: np.ndarray, weight: np.ndarray) -> None:
@@ -143,5 +146,5 @@ def _blend(own: np.ndarray, pasted: np.ndarray, weight: np.ndarray) -> None:
     target = own.astype(np.float32)
     difference = pasted.astype(np.float32) - target
     if edge.any():
-        difference -= np.median(difference[edge])
+        difference -= np.median(difference[edge][::4])
     own[...] = np.clip(np.round(target + weight * difference), 0, 255).astype(np.uint8)

@@ -274,7 +274,7 @@ def test_bgr_to_planes_and_back(bgr: tuple[int, int, int]) -> None:
     blue, green, red = bgr
     luma = 16 + (0.2126 * red + 0.7152 * green + 0.0722 * blue) * 219 / 255
     assert np.abs(planes.y.astype(float) - luma).max() <= 1.5
-    assert np.abs(to_rgb(planes.to_picture(BT709)).astype(int) - bgr[::-1]).max() <= 3
+    assert np.abs(to_rgb(planes.to_picture(BT709)).astype(int) - bgr[::-1]).max() <= 4  # swscale rounds down
 
 
 @pytest.mark.parametrize("size", [(853, 480), (450, 450), (64, 48), (63, 47), (1, 1)])
