@@ -32,6 +32,9 @@ VERSION = 1
 Row = dict[str, Any]
 """A line of the manifest; its keys are in `docs/formats.md`."""
 
+ROW_KEYS = {"id", "path", "sha256", "speaker", "start_s", "end_s", "split", "status", "settings_hash"}
+"""Those of them that this module and training cannot do without."""
+
 VALIDATION_SHARE = 0.15
 """The last part of each speaker's time, kept for validation."""
 
@@ -141,6 +144,11 @@ class Corpus:
         if not isinstance(head, dict) or head.get("format") != "lipwright-corpus" or head.get("version") != VERSION:
             version = head.get("version") if isinstance(head, dict) else None
             raise CorpusError(f"{folder} is a corpus of version {version}; this Lipwright reads version {VERSION}")
+        if not isinstance(head.get("settings"), dict):
+            raise CorpusError(f"{folder / 'corpus.json'} lacks its settings; run lipwright preprocess again into a new folder")
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, dict) or not ROW_KEYS <= row.keys():
+                raise CorpusError(f"{folder / 'manifest.jsonl'} is broken in line {number}; run lipwright preprocess again")
         return cls(folder, head["settings"], rows)
 
     @property

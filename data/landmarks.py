@@ -81,6 +81,7 @@ def model_path() -> Path:
         return path
     import pooch
 
+    pooch.get_logger().setLevel(logging.WARNING)  # it writes to stderr by itself
     log.info("fetching the face landmark model to %s", path)
     try:
         pooch.retrieve(MODEL_URL, known_hash=f"sha256:{MODEL_SHA256}", fname=MODEL_NAME, path=path.parent)

@@ -81,5 +81,6 @@ def fit_ridge(
     alphas = ALPHAS if held_out else (ALPHAS[len(ALPHAS) // 2],)
     check_x, check_y = stack(held_out) if held_out else (x, y)
     solved = [Solver(alpha=alpha).fit(x, y) for alpha in alphas]
-    best = min(solved, key=lambda s: float(((s.predict(check_x) - check_y) ** 2).mean()))
-    return Ridge(np.ascontiguousarray(best.coef_.T, dtype=np.float32), np.asarray(best.intercept_, np.float32))
+    best = min(solved, key=lambda s: float(((s.predict(check_x).reshape(check_y.shape) - check_y) ** 2).mean()))
+    weights, bias = best.coef_.reshape(y.shape[1], -1).T, np.reshape(best.intercept_, -1)  # sklearn drops P where it is 1
+    return Ridge(np.ascontiguousarray(weights, dtype=np.float32), bias.astype(np.float32))

@@ -7,6 +7,7 @@ statistics, PCA, neutral mouth), and everything that rendering needs.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,6 +53,20 @@ class Config:
     """What it was trained on: path, sha256, speaker."""
     training: dict[str, Any] = field(default_factory=dict)
     """Settings and outcome of the training."""
+
+    def check(self) -> None:
+        """Raise `ValueError` if a field that came from a file cannot be used."""
+        least = {"feature_size": 1, "points": 1, "components": 1, "hidden": 1, "layers": 1, "delay_steps": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < bound:
+                raise ValueError(f"{name} is {value!r}, not a whole number from {bound} on")
+        if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
+            raise ValueError(f"scale is {self.scale!r}, not a positive number")
+        if self.lookahead_ms is not None and not isinstance(self.lookahead_ms, int | float):
+            raise ValueError(f"lookahead_ms is {self.lookahead_ms!r}, neither a number nor null")
+        if not isinstance(self.features, dict):
+            raise ValueError(f"features is {self.features!r}, not a set of settings")
 
 
 class LipSync(nn.Module):
@@ -157,10 +172,14 @@ class LipSync(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         head = {"format": "lipwright-model", "version": VERSION} | asdict(self.config)
         weights, config = folder / f".{WEIGHTS}.{os.getpid()}.partial", folder / f".{CONFIG}.{os.getpid()}.partial"
-        save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
-        config.write_text(json.dumps(head, indent=2))
-        weights.replace(folder / WEIGHTS)
-        config.replace(folder / CONFIG)
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
+            config.write_text(json.dumps(head, indent=2))
+            weights.replace(folder / WEIGHTS)
+            config.replace(folder / CONFIG)
+        finally:
+            weights.unlink(missing_ok=True)
+            config.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> LipSync:
@@ -183,7 +202,9 @@ class LipSync(nn.Module):
             head = json.loads((folder / CONFIG).read_text())
             if head.pop("format") != "lipwright-model" or head.pop("version") != VERSION:
                 raise ModelError(f"{folder / CONFIG} is not of model version {VERSION}; train it again with this Lipwright")
-            model = cls(Config(**head))
+            config = Config(**head)
+            config.check()
+            model = cls(config)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ModelError(f"{folder / CONFIG} is not a model's configuration ({error}); train it again") from None
         try:
@@ -193,4 +214,6 @@ class LipSync(nn.Module):
         except RuntimeError as error:
             what = str(error).strip().splitlines()[-1].strip()
             raise ModelError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {what}") from None
+        if broken := [name for name, t in model.state_dict().items() if not t.isfinite().all()]:
+            raise ModelError(f"{folder / WEIGHTS} has values in {broken[0]} that are not numbers; train it again")
         return model.to(choose_device(device)).eval()

@@ -34,7 +34,7 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float | None:
 
 def gain(predicted: np.ndarray, measured: np.ndarray) -> float | None:
     """Return the ratio of standard deviations: 1 moves as much as the measured mouth, 0 not at all."""
-    spread = float(np.std(measured))
+    spread = float(np.std(measured)) if len(measured) else 0.0
     return float(np.std(predicted)) / spread if spread > 1e-9 else None
 
 

@@ -82,6 +82,16 @@ def _explain(error: BaseException) -> tuple[int, str]:
     return EXIT_UNEXPECTED, f"unexpected {type(error).__name__}: {error}; set {DEBUG_VARIABLE}=1 to see where"
 
 
+_stopped = False
+
+
+def _stop(*_: object) -> None:
+    """Interrupt what runs, and remember it: numba's callbacks from C lose the exception that is raised in them."""
+    global _stopped
+    _stopped = True
+    raise KeyboardInterrupt
+
+
 def _command(run: Callable[..., Any]) -> Callable[..., None]:
     """Make a function a command whose errors are words and exit codes."""
 
@@ -90,7 +100,8 @@ def _command(run: Callable[..., Any]) -> Callable[..., None]:
     def guarded(**options: Any) -> None:
         level = logging.ERROR if options["quiet"] else logging.INFO if options["verbose"] else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+        signal.signal(signal.SIGINT, _stop)
+        signal.signal(signal.SIGTERM, _stop)  # clean up as after Ctrl-C
         try:
             run(**options)
         except (Exception, KeyboardInterrupt) as error:
@@ -112,10 +123,13 @@ def _progress(quiet: bool) -> Iterator[Progress]:
 
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=console, transient=True) as bars:
+    # Where there is no terminal, rich would still end the bar's line: an empty one in people's logs.
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, of: int) -> None:
+            if _stopped:
+                raise KeyboardInterrupt
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=of or None)
             bars.update(tasks[what], completed=done, total=of or None)

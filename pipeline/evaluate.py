@@ -19,7 +19,7 @@ from lipwright.data.mouth import MouthTrack, aperture, track_of, width
 from lipwright.models import metrics
 from lipwright.models.baselines import Ridge
 from lipwright.models.lipsync import LipSync
-from lipwright.pipeline.predict import feature_settings, predict_mouth
+from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
 Progress = Callable[[str, int, int], None]
 Numbers = dict[str, float | None]
@@ -95,7 +95,7 @@ def evaluate_model(
         No video can be used. (One of several that cannot has ``error`` in place of numbers.)
     """
     folder = Path(model)
-    lipsync, ridge = LipSync.load(folder, device), Ridge.load(folder)
+    lipsync, ridge = load_model(folder, device), Ridge.load(folder)
     clips: list[dict[str, Any]] = []
     failures: list[InputError] = []
     for path in map(Path, videos):

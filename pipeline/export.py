@@ -12,8 +12,7 @@ from lipwright.data.features import compute_features
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe
 from lipwright.data.mouth import Speaker, track_of
-from lipwright.models.lipsync import LipSync
-from lipwright.pipeline.predict import feature_settings, predict_mouth
+from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
 FORMATS = ("track",)
 
@@ -62,7 +61,7 @@ def export_mouth(
             raise FaceError(f"{from_video} shows no face in any of its {len(track.found)} frames")
         motion = track_of(track)
     elif from_video is None and model is not None and audio is not None:
-        lipsync = LipSync.load(Path(model), device)
+        lipsync = load_model(Path(model), device)
         features = compute_features(read_speech(probe(audio)), feature_settings(lipsync))
         speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
         motion = predict_mouth(lipsync, features, speaker)

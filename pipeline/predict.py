@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ
@@ -31,6 +33,22 @@ def feature_settings(lipsync: LipSync) -> FeatureSettings:
             f"{rates[0]} Hz at {rates[1]} Hz; here {settings.size} from {SAMPLE_RATE_HZ} at {STEP_HZ}); train it again"
         )
     return settings
+
+
+def load_model(folder: Path, device: str = "cpu") -> LipSync:
+    """Read a model, and see that this Lipwright can compute what it hears.
+
+    Raises
+    ------
+    ModelError
+        The folder cannot be used, or the model was made with other feature settings.
+    """
+    lipsync = LipSync.load(folder, device)
+    try:
+        feature_settings(lipsync)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+    return lipsync
 
 
 def predict_mouth(lipsync: LipSync, features: np.ndarray, speaker: Speaker) -> MouthTrack:

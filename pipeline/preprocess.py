@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -142,25 +144,53 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
     return row | {"status": "ok", "start_s": 0.0, "end_s": round(end_s, 3)}
 
 
-def _one_thread() -> None:
-    """Keep a worker to one core: oversubscribed cores cost far more than they bring."""
+def _start_worker() -> None:
+    """Keep a worker to one core (oversubscribed cores cost far more than they bring), and end it by SIGTERM, cleanly."""
     import cv2
 
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(1)
+
+
+def _work(*job: Any) -> Row:
+    try:
+        return take_in(*job)
+    except SystemExit:
+        os._exit(1)  # the pool would take it for a failed job, and go on with the next
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Start workers inside: a terminal sends Ctrl-C to them too, but to end them, cleanly, is up to their parent."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(jobs: Sequence[Job], workers: int) -> Iterator[Row]:
-    if workers == 1 or len(jobs) == 1:
+    if workers == 1 or len(jobs) <= 1:
         yield from (take_in(*job, threads=0) for job in jobs)
         return
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        futures = [pool.submit(take_in, *job) for job in jobs]
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         try:
+            with _without_ctrl_c():
+                futures = [pool.submit(_work, *job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():
+                worker.terminate()
             raise
 
 

@@ -25,7 +25,7 @@ from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture
 from lipwright.data.windows import Streams
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.device import choose_device
-from lipwright.models.lipsync import Config, LipSync
+from lipwright.models.lipsync import CONFIG, Config, LipSync
 from lipwright.models.metrics import pearson
 from lipwright.models.recurrent import State, carry
 from lipwright.pipeline.settings import TrainSettings
@@ -201,6 +201,8 @@ def train_model(
     settings, out = settings or TrainSettings(), Path(out)
     opened = Corpus.load(Path(corpus))
     require_new(out, force)
+    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
+        raise InputError(f"{out} holds other files than a model's; choose another --out")
     train, held_out, mean_scale = load_sequences(opened)
     torch.manual_seed(seed)
     model = _build(train, opened, settings, mean_scale)

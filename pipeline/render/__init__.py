@@ -19,7 +19,7 @@ from lipwright.data.features import compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
 from lipwright.data.mouth import MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
-from lipwright.data.writer import VideoWriter
+from lipwright.data.writer import CONTAINERS, VideoWriter
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.bank import Bank, build_bank
 from lipwright.pipeline.render.choose import choose_windows
@@ -77,21 +77,22 @@ def _speaker_of(track: FaceTrack, media: Media) -> Speaker:
     return measure_speaker(measure_mouth(track))
 
 
-def _mouth_for(model: Path | None, mouth: Path | None, sound: Media, speaker: Speaker, device: str) -> tuple[MouthTrack, float]:
-    """Return the mouth to paint, on the target's face, and the length of the sound in seconds."""
-    samples = read_speech(sound)
-    length_s = len(samples) / SAMPLE_RATE_HZ
+def _motion(model: Path | None, mouth: Path | None, samples: np.ndarray, device: str) -> Callable[[Speaker], MouthTrack]:
+    """Return what gives a person's face the mouth to paint; whatever is wrong with its files is told before that."""
     if mouth is not None:
         own = load_track(mouth).edited()
-        scale = own.speaker.scale or speaker.scale or 1.0
-        shapes = own.speaker.normalise(own.xyz, scale)
-        return MouthTrack(speaker.place(shapes, scale).astype(np.float32), own.valid, speaker, own.start_s), length_s
-    from lipwright.models.lipsync import LipSync
-    from lipwright.pipeline.predict import feature_settings, predict_mouth
+
+        def place(speaker: Speaker) -> MouthTrack:
+            scale = own.speaker.scale or speaker.scale or 1.0
+            shapes = own.speaker.normalise(own.xyz, scale)
+            return MouthTrack(speaker.place(shapes, scale).astype(np.float32), own.valid, speaker, own.start_s)
+
+        return place
+    from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
     assert model is not None
-    lipsync = LipSync.load(model, device)
-    return predict_mouth(lipsync, compute_features(samples, feature_settings(lipsync)), speaker), length_s
+    lipsync = load_model(model, device)
+    return lambda speaker: predict_mouth(lipsync, compute_features(samples, feature_settings(lipsync)), speaker)
 
 
 def render_video(
@@ -147,14 +148,17 @@ def render_video(
     if (model is None) == (mouth is None):
         raise InputError("give either a model or a mouth track to render with")
     require_new(out, force)
+    if out.suffix.lower() not in CONTAINERS or out.is_dir():
+        raise InputError(f"{out}: cannot write such a file; give --out a name that ends in {', '.join(CONTAINERS)}")
     if out.exists() and any(out.samefile(p) for p in (target, audio) if p.exists()):
         raise InputError(f"{out} is an input; choose another --out")
     media, sound = probe(target), probe(audio)
     video = media.need_video()
-    sound.need_audio()
+    samples = read_speech(sound)
+    length_s = len(samples) / SAMPLE_RATE_HZ
+    motion_of = _motion(Path(model) if model else None, Path(mouth) if mouth else None, samples, device)
     track, tracking_s = _timed_track(media, progress)
-    speaker = _speaker_of(track, media)
-    motion, length_s = _mouth_for(Path(model) if model else None, Path(mouth) if mouth else None, sound, speaker, device)
+    motion = motion_of(_speaker_of(track, media))
     bank_began = time.perf_counter()
     if bank is None:
         faces = build_bank(media, track, file_sha256(target))

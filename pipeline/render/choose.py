@@ -66,6 +66,7 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
         before, now = near[t - 1], near[t]
         jump = ((shown[before][:, None] - shown[now][None]) ** 2).sum(-1)  # (C before, C now)
         follows = np.abs(bank.frames[now][None] - bank.frames[before][:, None]) <= 1
+        follows |= rows[t] - rows[t - 1] > 1  # nobody sees a jump across frames that are not painted
         total = best[:, None] + np.where(follows, 0.0, SWITCH_COST + JUMP_WEIGHT * jump)
         back[t] = total.argmin(0)
         best = total.min(0) + cost[t]

@@ -65,5 +65,7 @@ def play_frames(media: Media, pts: np.ndarray, indices: np.ndarray) -> Iterator[
                     break
                 yield replace(frame, index=first + frame.index)
         else:
-            yield from read_frames_backward(media, pts[run[-1] : run[0] + 1])
+            first = int(run[-1])
+            for frame in read_frames_backward(media, pts[first : run[0] + 1]):
+                yield replace(frame, index=first + frame.index)
         start = end

@@ -1,0 +1,187 @@
+"""Speed and memory, each beside a reference measured in the same run: `make bench`.
+
+    python scripts/bench.py --out FOLDER [--videos VIDEO...]
+
+Prints, and writes to FOLDER/bench.json:
+
+- preprocessing against decoding + bare FaceLandmarker in as many processes (ratio of speeds, 1 = as fast);
+- rendering 720p, track and bank cached, against bare decoding → encoding at the same encoder setting, whole processes;
+- peak memory of a one-minute and a five-minute render.
+
+Without --videos, it makes its own talking faces, as the demo does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from lipwright.data.landmarks import track_images
+from lipwright.data.media import BT709, Yuv, probe, read_frames
+from lipwright.data.speech import synthesize
+from lipwright.data.talker import Talker, astronaut, talking_frames
+from lipwright.data.writer import VideoWriter
+from lipwright.pipeline.demo import LESSON, VOICE
+
+RATE = Fraction(30)
+WIDTH, HEIGHT = 1280, 720
+
+
+def make_talker(path: Path, seconds: float, seed: int) -> None:
+    """Write a 720p talker in the middle of a wide picture."""
+    speech = synthesize(" ".join(LESSON.split()), voice=VOICE)
+    wav = path.with_suffix(".wav")
+    soundfile.write(wav, speech.samples[: round(seconds * speech.rate_hz)], speech.rate_hz)
+    photo = astronaut(HEIGHT)
+    points, _ = track_images([(Fraction(0), np.ascontiguousarray(photo[..., ::-1]))])
+    size = {"width": WIDTH, "height": HEIGHT}
+    with VideoWriter(path, **size, time_base=1 / RATE / 512, rate=RATE, colour=BT709, audio=probe(wav)) as writer:
+        for when, picture in talking_frames(Talker(photo, points[0, :, :2]), speech, rate=RATE, seed=seed):
+            if when >= seconds:
+                break
+            side = (WIDTH - HEIGHT) // 2
+            wide = np.pad(picture, ((0, 0), (side, side), (0, 0)), mode="edge")
+            writer.write(Yuv.from_bgr(wide), when)
+
+
+def track_bare(path: str) -> int:
+    """Decode a video and run FaceLandmarker on it, and nothing else; return its frames."""
+    import mediapipe as mp
+
+    from lipwright.data.landmarks import model_path
+
+    vision = mp.tasks.vision
+    options = vision.FaceLandmarkerOptions(
+        base_options=mp.tasks.BaseOptions(model_asset_path=str(model_path())),
+        running_mode=vision.RunningMode.VIDEO,
+        num_faces=1,
+        output_face_blendshapes=True,
+    )
+    count = 0
+    with vision.FaceLandmarker.create_from_options(options) as landmarker:
+        for frame in read_frames(probe(path), threads=1):
+            image = mp.Image(image_format=mp.ImageFormat.SRGB, data=frame.rgb())
+            landmarker.detect_for_video(image, round(frame.time * 1000))
+            count += 1
+    return count
+
+
+def track_bare_all(paths: list[str]) -> None:
+    """Track videos in one process each."""
+    with get_context("spawn").Pool(len(paths)) as pool:
+        pool.map(track_bare, paths)
+
+
+def transcode(source: str, out: str) -> None:
+    """Decode and encode, and nothing else, at the renderer's encoder setting."""
+    media = probe(source)
+    video = media.need_video()
+    size = {"width": video.width, "height": video.height}
+    with VideoWriter(
+        Path(out), **size, time_base=video.time_base, rate=video.average_rate, colour=video.colour, audio=media
+    ) as writer:
+        for frame in read_frames(media):
+            writer.write(frame.yuv(), frame.time)
+
+
+def timed(command: list[str], cache: Path) -> tuple[float, float]:
+    """Run a command as a whole process; return its wall time (s) and peak memory (MB)."""
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        command,
+        env=os.environ | {"LIPWRIGHT_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed with status {status}")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--videos", nargs="+", type=Path, default=[], help="talking people, the first one for rendering")
+    args = parser.parse_args()
+    out: Path = args.out
+    out.mkdir(parents=True, exist_ok=True)
+    from lipwright.data.landmarks import MODEL_NAME, model_path
+
+    cache = out / "cache"
+    cache.mkdir(exist_ok=True)
+    if not (cache / MODEL_NAME).exists():
+        (cache / MODEL_NAME).symlink_to(model_path().resolve())
+    videos = args.videos
+    if not videos:
+        videos = [out / "talker0.mp4", out / "talker1.mp4"]
+        for seed, path in enumerate(videos):
+            if not path.exists():
+                make_talker(path, 30.0, seed)
+    lipwright = str(Path(sys.executable).parent / "lipwright")
+    here = str(Path(__file__).resolve())
+    result: dict[str, object] = {"videos": [str(v) for v in videos]}
+
+    paths = [str(v) for v in videos]
+    frames = sum(1 for v in videos for _ in read_frames(probe(v)))
+    bare_s, _ = timed([sys.executable, here, "--out", str(out), "--child", "track", *paths], cache)
+    for old in (cache / "tracks").glob("*"):
+        old.unlink()
+    corpus = str(out / "corpus")
+    ours_s, _ = timed([lipwright, "preprocess", *paths, "--out", corpus, "--force", "-q"], cache)
+    result["preprocess"] = {
+        "frames_per_s": round(frames / ours_s, 1),
+        "bare_frames_per_s": round(frames / bare_s, 1),
+        "ratio": round(bare_s / ours_s, 3),
+    }
+    print("preprocess:", json.dumps(result["preprocess"]), flush=True)
+
+    run = str(out / "run")
+    timed([lipwright, "train", corpus, "--out", run, "--epochs", "3", "--force", "-q"], cache)
+    target = videos[0]
+    render = [lipwright, "render", "--model", run, "--target", str(target), "--force", "-q"]
+    video_out = str(out / "rendered.mp4")
+    timed([*render, "--audio", str(target), "--out", video_out], cache)  # fills the bank
+    render_s, _ = timed([*render, "--audio", str(target), "--out", video_out], cache)
+    copy = [sys.executable, here, "--out", str(out), "--child", "transcode", str(target), str(out / "copied.mp4")]
+    copy_s, _ = timed(copy, cache)
+    count = sum(1 for _ in read_frames(probe(target)))
+    video = probe(target).need_video()
+    result["render"] = {
+        "size": f"{video.width}x{video.height}",
+        "frames": count,
+        "frames_per_s": round(count / render_s, 1),
+        "transcode_frames_per_s": round(count / copy_s, 1),
+        "ratio": round(copy_s / render_s, 3),
+    }
+    print("render:", json.dumps(result["render"]), flush=True)
+
+    peaks = {}
+    speech = synthesize(" ".join(LESSON.split()), voice=VOICE)
+    for minutes in (1, 5):
+        wav = out / f"{minutes}min.wav"
+        length = minutes * 60 * speech.rate_hz
+        soundfile.write(wav, np.resize(speech.samples, length), speech.rate_hz)
+        _, peaks[minutes] = timed([*render, "--audio", str(wav), "--out", video_out], cache)
+    result["peak_rss_mb"] = {f"{m}_min": round(p, 1) for m, p in peaks.items()} | {"ratio": round(peaks[5] / peaks[1], 3)}
+    print("memory:", json.dumps(result["peak_rss_mb"]))
+    (out / "bench.json").write_text(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    if "--child" in sys.argv:
+        what, *rest = sys.argv[sys.argv.index("--child") + 1 :]
+        track_bare_all(rest) if what == "track" else transcode(*rest)
+    else:
+        main()

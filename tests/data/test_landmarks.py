@@ -1,0 +1,277 @@
+"""Face tracks: the real landmarker on real frames, one row a frame, cached by content; and its model file, checked."""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+from lipwright.data import landmarks
+from lipwright.data.errors import MediaError, MissingPartError
+from lipwright.data.landmarks import (
+    BLENDSHAPES,
+    MODEL_NAME,
+    MODEL_VARIABLE,
+    POINTS,
+    FaceTrack,
+    Landmarker,
+    face_track,
+    model_path,
+    track_faces,
+    track_images,
+)  # fmt: skip
+from lipwright.data.media import probe, read_frames
+from lipwright.data.mouth import aperture, measure_mouth, track_of
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def track(talk) -> FaceTrack:
+    return face_track(probe(talk.path), threads=1)
+
+
+# Tracks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_frame_has_a_row_at_its_own_time(talk, track: FaceTrack) -> None:
+    frames = list(read_frames(probe(talk.path), threads=1))
+    assert track.pts.tolist() == [f.pts for f in frames]
+    np.testing.assert_allclose(track.times_s, [float(f.time) for f in frames], atol=1e-9)
+    np.testing.assert_allclose(track.times_s, talk.times_s, atol=1e-9)
+    assert track.points.shape == (len(frames), POINTS, 3)
+    assert track.blendshapes.shape == (len(frames), BLENDSHAPES)
+    assert (track.width, track.height) == (320, 320)
+
+
+def test_the_face_is_found_inside_the_picture(track: FaceTrack) -> None:
+    assert track.found.all()
+    inside = (track.points[..., :2] > 0) & (track.points[..., :2] < 320)
+    assert inside.all()
+    assert ((track.blendshapes >= 0) & (track.blendshapes <= 1)).all()
+    eyes, mouth, chin = (track.points[:, k, 1] for k in (33, 13, 152))
+    assert (eyes < mouth).all()
+    assert (mouth < chin).all()
+
+
+def test_the_measured_mouth_follows_the_commanded_one(talk, track: FaceTrack) -> None:
+    measured = aperture(measure_mouth(track))
+    assert np.corrcoef(measured, talk.aperture)[0, 1] > 0.9
+    speaker = track_of(track).speaker
+    assert speaker.scale is not None
+    assert speaker.scale > 0.1
+    assert aperture(speaker.neutral) < 0.03
+
+
+def test_frames_without_a_face_are_marked_and_not_fatal(talk, picture) -> None:
+    faces = [f.rgb() for f in read_frames(probe(talk.path), threads=1)][:6]
+    blank = np.full_like(faces[0], 90)
+    images = [*faces[:3], blank, blank, *faces[3:]]
+    points, shapes = track_images((Fraction(k, 2), image) for k, image in enumerate(images))
+    found = np.isfinite(points[:, 0, 0])
+    assert found.tolist() == [True] * 3 + [False] * 2 + [True] * 3
+    assert np.isnan(points[~found]).all()
+    assert np.isnan(shapes[~found]).all()
+    assert np.isfinite(shapes[found]).all()
+
+
+def test_a_video_without_any_face_has_an_empty_track(bars: Make) -> None:
+    track = track_faces(probe(bars("30000/1001", frames=5, size=(160, 120))), threads=1)
+    assert not track.found.any()
+    assert track.points.shape == (5, POINTS, 3)
+    np.testing.assert_allclose(track.times_s, np.arange(5) * 1001 / 30000)
+
+
+def test_no_images_have_no_rows() -> None:
+    points, shapes = track_images([])
+    assert points.shape == (0, POINTS, 3)
+    assert shapes.shape == (0, BLENDSHAPES)
+
+
+def test_sound_alone_cannot_be_tracked(wav, tone) -> None:
+    with pytest.raises(MediaError, match=r"sound\.wav has no video stream"):
+        track_faces(probe(wav(tone(0.5))))
+
+
+@pytest.mark.parametrize("width", [318, 319, 320])
+def test_faces_are_found_at_widths_whose_rows_ffmpeg_pads(talk, encode: Make, width: int) -> None:
+    frame = next(read_frames(probe(talk.path), threads=1)).yuv()
+    half = -(-width // 2)
+    narrow = type(frame)(*(np.ascontiguousarray(p[:, :w]) for p, w in ((frame.y, width), (frame.u, half), (frame.v, half))))
+    track = track_faces(probe(encode("narrow.mp4", video=[(Fraction(k, 25), narrow) for k in range(2)])), threads=1)
+    assert track.found.all()
+
+
+def test_a_turned_video_is_tracked_upright(talk, encode: Make) -> None:
+    frame = next(read_frames(probe(talk.path), threads=1)).yuv()
+    lying = type(frame)(*(np.ascontiguousarray(np.rot90(p, -1)) for p in (frame.y, frame.u, frame.v)))
+    path = encode("lying.mp4", video=[(Fraction(k, 25), lying) for k in range(2)], turn_degrees=90)
+    track = track_faces(probe(path), threads=1)
+    assert track.found.all()
+    assert (track.points[:, 33, 1] < track.points[:, 13, 1]).all()
+
+
+def test_progress_counts_frames(bars: Make) -> None:
+    seen: list[tuple[int, int]] = []
+    track_faces(probe(bars(frames=4, size=(160, 120))), threads=1, progress=lambda done, of: seen.append((done, of)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_landmarker_is_quiet(talk, capfd: pytest.CaptureFixture[str]) -> None:
+    rgb = next(read_frames(probe(talk.path), threads=1)).rgb()
+    with Landmarker() as find:
+        assert find(rgb, 0.0) is not None
+        assert find(rgb, 0.0) is not None  # the same time again is moved on by a millisecond
+    assert capfd.readouterr() == ("", "")
+
+
+def test_padded_rows_are_refused() -> None:
+    with Landmarker() as find, pytest.raises(ValueError, match="C-contiguous"):
+        find(np.zeros((64, 80, 3), np.uint8)[:, :64], 0.0)
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+
+def assert_same(a: FaceTrack, b: FaceTrack) -> None:
+    for name, values in vars(a).items():
+        np.testing.assert_array_equal(values, getattr(b, name))
+
+
+def test_the_same_bytes_are_tracked_once(talk, track: FaceTrack, tmp_path: Path) -> None:
+    def never(done: int, of: int) -> None:
+        raise AssertionError("tracked again")
+
+    copy = shutil.copy(talk.path, tmp_path / "another name.mp4")
+    assert_same(face_track(probe(copy), progress=never), track)
+
+
+def test_other_bytes_are_tracked_anew(bars: Make) -> None:
+    first = face_track(probe(bars(frames=3, size=(160, 120))))
+    second = face_track(probe(bars(frames=4, size=(160, 120))))
+    assert (len(first.pts), len(second.pts)) == (3, 4)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_a_broken_cache_entry_is_made_anew(bars: Make, isolated_cache: Path, content: bytes | None) -> None:
+    media = probe(bars(frames=3, size=(160, 120), name="cached.mp4"))
+    before = face_track(media, sha256="feed")
+    entry = next((isolated_cache / "tracks").glob("feed-*"))
+    entry.write_bytes(entry.read_bytes()[:-20] if content is None else content)
+    assert_same(face_track(media, sha256="feed"), before)
+    assert_same(face_track(media, sha256="feed"), before)
+    assert not list((isolated_cache / "tracks").glob("*partial*"))
+
+
+# The model file -------------------------------------------------------------------------------------------------------
+
+
+def test_the_model_is_in_the_cache(isolated_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
+    assert model_path() == isolated_cache / MODEL_NAME
+
+
+def test_the_variable_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(shutil.copy(model_path(), tmp_path / "own.task"))
+    monkeypatch.setenv(MODEL_VARIABLE, str(own))
+    assert model_path() == own
+
+
+def test_a_variable_that_names_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "none.task"))
+    with pytest.raises(MissingPartError, match=r"none\.task.*does not exist"):
+        model_path()
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_another_file_is_not_taken_for_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
+) -> None:
+    (tmp_path / MODEL_NAME).write_bytes(b"something else")
+    if by_variable:
+        monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / MODEL_NAME))
+    else:
+        monkeypatch.setenv("LIPWRIGHT_CACHE", str(tmp_path))
+    with pytest.raises(MissingPartError, match="is not the face landmark model"):
+        model_path()
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
+    """Serve bytes as the model's official address, on this machine."""
+    content = b""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def serve(given: bytes) -> None:
+        nonlocal content
+        content = given
+
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", MODEL_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(landmarks, "MODEL_URL", f"http://127.0.0.1:{server.server_port}/{MODEL_NAME}")
+        yield serve
+        server.shutdown()
+
+
+def test_a_missing_model_is_fetched(
+    served: Callable[[bytes], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    served(model_path().read_bytes())
+    monkeypatch.setenv("LIPWRIGHT_CACHE", str(tmp_path))
+    for handler in pooch.get_logger().handlers:
+        monkeypatch.setattr(handler, "stream", sys.stderr)  # made when stderr was another
+    assert model_path() == tmp_path / MODEL_NAME
+    assert [p.name for p in tmp_path.iterdir()] == [MODEL_NAME]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_that_was_fetched_wrong_is_not_kept(
+    served: Callable[[bytes], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(b"a captive portal")
+    monkeypatch.setenv("LIPWRIGHT_CACHE", str(tmp_path))
+    with pytest.raises(MissingPartError, match=MODEL_NAME):
+        model_path()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
+    monkeypatch.setenv("LIPWRIGHT_CACHE", str(tmp_path))
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(landmarks, "MODEL_URL", f"http://127.0.0.1:1/{MODEL_NAME}")
+    with pytest.raises(MissingPartError, match=MODEL_VARIABLE) as caught:
+        model_path()
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+# Real clips -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_real_face_at_a_variable_rate_is_followed(clips: Path) -> None:
+    track = face_track(probe(clips / "turned_6s_vfr.mp4"))
+    assert len(track.pts) == 135
+    assert track.found.mean() > 0.95
+    assert np.ptp(np.diff(track.times_s)) > 0.005
+    speaker = track_of(track).speaker
+    assert speaker.scale is not None
+    assert 0.03 < speaker.scale < 0.6
