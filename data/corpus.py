@@ -147,7 +147,7 @@ class Corpus:
         if not isinstance(head.get("settings"), dict):
             raise CorpusError(f"{folder / 'corpus.json'} lacks its settings; run lipwright preprocess again into a new folder")
         for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict) or not ROW_KEYS <= row.keys():
+            if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
                 raise CorpusError(f"{folder / 'manifest.jsonl'} is broken in line {number}; run lipwright preprocess again")
         return cls(folder, head["settings"], rows)
 

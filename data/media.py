@@ -136,6 +136,7 @@ class Yuv:
         height, width = self.y.shape
         y = np.pad(self.y, ((0, height % 2), (0, width % 2)), mode="edge") if height % 2 or width % 2 else self.y
         picture = av.VideoFrame(y.shape[1], y.shape[0], "yuv420p")
+        plane: Any
         for plane, values in zip(picture.planes, (y, self.u, self.v), strict=True):
             rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
             rows[: plane.height, : plane.width] = values
@@ -206,7 +207,9 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError(f"{path} cannot be read as video or audio ({reason}); it may be truncated or of another kind")
+        raise MediaError(
+            f"{path} cannot be read as video or audio ({reason}); it may be truncated or of another kind"
+        ) from None
     with container:
         yield container
 
@@ -303,7 +306,7 @@ def read_frames(media: Media, *, threads: int = 0, from_pts: int | None = None) 
         index += 1
 
 
-def _pictures(media: Media, threads: int, from_pts: int | None) -> Iterator[av.VideoFrame]:
+def _pictures(media: Media, threads: int, from_pts: int | None) -> Iterator[Any]:
     """Decode pictures that have a PTS, from one at or before `from_pts` on."""
     ticks_a_second = round(1 / media.need_video().time_base)
     # Seeking may land too late: transport streams have no index, and the first pictures of an open group of pictures
@@ -320,7 +323,7 @@ def _pictures(media: Media, threads: int, from_pts: int | None) -> Iterator[av.V
                     continue
             pictures = (p for p in decode(container, stream) if p.pts is not None)
             first = next(pictures, None)
-            if first is not None and (back_s is None or first.pts <= from_pts):
+            if first is not None and (from_pts is None or back_s is None or first.pts <= from_pts):
                 yield first
                 yield from pictures
                 return

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lipwright.data.articulation import COLUMNS, LOWER_LIP, UPPER_LIP, Lips, articulate
 from lipwright.data.speech import Speech
+from lipwright.data.thin_plate import thin_plate
 
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
@@ -154,14 +155,7 @@ class Talker:
         """The region's skin with `at_rest` carried to `moved`, both (N, 2), and the still points kept."""
         centres = np.concatenate([moved, self._still])
         shift = np.concatenate([at_rest - moved, np.zeros_like(self._still)])
-        n = len(centres)
-        system = np.zeros((n + 3, n + 3))
-        system[:n, :n] = _thin_plate(centres, centres)
-        system[:n, n:] = np.column_stack([np.ones(n), centres])
-        system[n:, :n] = system[:n, n:].T
-        weights = np.linalg.solve(system, np.concatenate([shift, np.zeros((3, 2))]))
-        cells = self._cells.reshape(-1, 2)
-        field = _thin_plate(cells, centres) @ weights[:n] + weights[n] + cells @ weights[n + 1 :]
+        field = thin_plate(centres, shift, self._cells.reshape(-1, 2))
         field = (field.reshape(self._cells.shape) * self._fade).astype(np.float32)
         source = cv2.resize(field, self._size, interpolation=cv2.INTER_CUBIC) + self._pixels
         return np.asarray(cv2.remap(self._skin, source, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
@@ -338,12 +332,6 @@ def talking_frames(
         dx_px, dy_px = talker.eyes_px * 0.014 * sway[0], talker.eyes_px * 0.009 * sway[1]
         head = Head(dx_px, dy_px, 0.012 * sway[2], 1.0 + 0.004 * sway[3])
         yield time, talker.frame(mouth, blink=float(_smoothstep(1.6 * (1.0 - into))), head=head)
-
-
-def _thin_plate(a: Floats, b: Floats) -> Floats:
-    """Kernel r² log r² between every two of (N, 2) and (M, 2) points: (N, M)."""
-    r2 = (a[:, None, 0] - b[:, 0]) ** 2 + (a[:, None, 1] - b[:, 1]) ** 2
-    return np.asarray(r2 * np.log(r2 + 1e-12))
 
 
 def _smoothstep(x: NDArray[np.floating] | float) -> NDArray[np.floating]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-import av
-import numpy as np
-import pytest
-from lipwright.data.media import BT709, Colour, Media, Yuv
+import av  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from lipwright.data.media import BT709, Colour, Media, Yuv  # noqa: E402
 
 Samples = np.ndarray
 """(channels, N) float32 in [-1, 1]."""
@@ -33,10 +35,8 @@ def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from lipwright.data.landmarks import MODEL_NAME, model_path
 
     folder = tmp_path_factory.mktemp("cache")
-    try:
+    with suppress(MissingPartError):  # tests that need the model fail with the error that says how to get it
         (folder / MODEL_NAME).symlink_to(model_path().resolve())
-    except MissingPartError:
-        pass  # tests that need the model fail with the error that says how to get it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIPWRIGHT_CACHE", str(folder))
         yield folder
@@ -110,9 +110,7 @@ def picture() -> Callable[..., Yuv]:
 def tone() -> Callable[..., Samples]:
     """Return the maker of a tone: `tone(duration_s, rate_hz, hz, channels, level)`, shape (channels, N)."""
 
-    def make(
-        duration_s: float, rate_hz: int = 16000, hz: float = 440.0, channels: int = 1, level: float = 0.3
-    ) -> Samples:
+    def make(duration_s: float, rate_hz: int = 16000, hz: float = 440.0, channels: int = 1, level: float = 0.3) -> Samples:
         time = np.arange(round(duration_s * rate_hz)) / rate_hz
         return np.repeat((level * np.sin(2 * np.pi * hz * time)).astype(np.float32)[None], channels, 0)
 
@@ -284,6 +282,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
     """Five seconds of the astronaut's photograph talking, 320x320 at 25 frames/s, with sound at 22,050 Hz."""
     import cv2
     import soundfile
+
     from lipwright.data.articulation import COLUMNS, articulate
     from lipwright.data.landmarks import Landmarker
     from lipwright.data.media import probe

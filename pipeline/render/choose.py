@@ -10,13 +10,13 @@ from lipwright.pipeline.render.bank import Bank
 CANDIDATES = 24
 """Nearest windows looked at for each frame."""
 
-INNER_WEIGHT = 3.0
+INNER_WEIGHT = 8.0
 """Weight of the inner lips' points: how far a mouth is open is what a viewer sees first."""
 
-POSE_WEIGHT = 0.05
+POSE_WEIGHT = 0.01
 """Cost of turning the head by a radian, squared, against a squared distance of the mouth in units of face space."""
 
-SWITCH_COST = 2e-5
+SWITCH_COST = 1e-4
 JUMP_WEIGHT = 0.3
 """Cost of leaving the running order of the footage, and of the jump in shape when it is left."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_blocks, read_speech
 from lipwright.data.errors import MediaError
 from lipwright.data.media import probe

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from lipwright.data.cache import cache_folder, cached_path, prune
 
 

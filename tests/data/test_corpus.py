@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.corpus import (
     SPLIT_GAP_S,
     VALIDATION_SHARE,
@@ -45,7 +46,9 @@ def clip(seconds: float = 2.0, seed: int = 0, rate: float = 25.0) -> Clip:
     )
 
 
-def row(name: str, speaker: str = "ann", start_s: float | None = 0.0, end_s: float | None = 10.0, **more: Any) -> dict[str, Any]:
+def row(
+    name: str, speaker: str = "ann", start_s: float | None = 0.0, end_s: float | None = 10.0, **more: Any
+) -> dict[str, Any]:
     return {
         "id": f"{name}-{round(1000 * (start_s or 0))}", "path": f"/videos/{name}.mp4", "sha256": name * 4,
         "speaker": speaker, "start_s": start_s, "end_s": end_s, "rate": "25", "frames": 250, "face_rate": 1.0,
@@ -255,9 +258,7 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "a row is a number": _manifest(b"7\n"),
     "a row is a list": _manifest(b"[]\n"),
     "a row without keys": _manifest(b'{"id": "a-0"}\n'),
-    "a row without status": _manifest(
-        (json.dumps({k: v for k, v in row("a").items() if k != "status"}) + "\n").encode()
-    ),
+    "a row without status": _manifest((json.dumps({k: v for k, v in row("a").items() if k != "status"}) + "\n").encode()),
 }
 
 

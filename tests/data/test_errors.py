@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from lipwright.data import errors
 from lipwright.data.errors import InputError, LipwrightError, MissingPartError, OutputExistsError, require_new
 

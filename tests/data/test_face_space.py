@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from lipwright.data.face_space import ANCHORS, CANONICAL, Pose, fit_pose
 
 MODEL = np.array(list(CANONICAL.values()))
@@ -20,9 +21,7 @@ def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 def random_pose(rng: np.random.Generator, frames: int) -> Pose:
     angles = rng.uniform([-40, -25, -30], [40, 25, 30], (frames, 3))
-    return Pose(
-        np.array([turn(*a) for a in angles]), rng.uniform(40, 400, frames), rng.uniform(-200, 1500, (frames, 3))
-    )
+    return Pose(np.array([turn(*a) for a in angles]), rng.uniform(40, 400, frames), rng.uniform(-200, 1500, (frames, 3)))
 
 
 def landmarks(pose: Pose, rng: np.random.Generator) -> np.ndarray:

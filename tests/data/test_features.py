@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from lipwright.data.features import (
     HOP,
     SILENCE_RMS,
@@ -91,9 +92,7 @@ def test_differences_are_to_the_step_before(babble) -> None:
 
 @pytest.mark.parametrize(("loud", "quiet"), [(0.5, 0.05), (0.2, 0.06)])
 def test_volume_does_not_matter(babble, loud: float, quiet: float) -> None:
-    np.testing.assert_allclose(
-        compute_features(babble(3.0, level=quiet)), compute_features(babble(3.0, level=loud)), atol=0.01
-    )
+    np.testing.assert_allclose(compute_features(babble(3.0, level=quiet)), compute_features(babble(3.0, level=loud)), atol=0.01)
 
 
 def test_the_gain_brings_loud_frames_to_the_common_level(babble) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 import pytest
+
 from lipwright.data import landmarks
 from lipwright.data.errors import MediaError, MissingPartError
 from lipwright.data.landmarks import (
@@ -191,9 +192,7 @@ def test_a_variable_that_names_nothing_is_an_error(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("by_variable", [False, True])
-def test_another_file_is_not_taken_for_the_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
-) -> None:
+def test_another_file_is_not_taken_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool) -> None:
     (tmp_path / MODEL_NAME).write_bytes(b"something else")
     if by_variable:
         monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / MODEL_NAME))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+
 from lipwright.data import media as media_module
 from lipwright.data.errors import MediaError
 from lipwright.data.media import (
@@ -89,9 +91,7 @@ def test_frames_are_counted_and_carry_their_ticks(bars: Make, clock) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize(("video_s", "audio_s"), [("0.08", "0"), ("0", "0.32"), ("0", "0"), ("0.4", "0.4")])
-def test_streams_keep_their_offset(
-    encode: Make, picture, tone, suffix: str, video_s: str, audio_s: str
-) -> None:
+def test_streams_keep_their_offset(encode: Make, picture, tone, suffix: str, video_s: str, audio_s: str) -> None:
     path = encode(
         f"late{suffix}",
         video=[(Fraction(video_s) + Fraction(k, 25), picture(64, 48, k)) for k in range(10)],
@@ -331,9 +331,7 @@ def test_a_copy_is_ones_own(picture) -> None:
 @pytest.mark.parametrize("size", [(96, 64), (450, 854)])
 def test_rotation_metadata_is_applied(encode: Make, picture, degrees: int, size: tuple[int, int]) -> None:
     stored = picture(*size, 2)
-    path = encode(
-        "turned.mp4", video=[(Fraction(k, 25), stored) for k in range(3)], turn_degrees=degrees, options={"crf": "0"}
-    )
+    path = encode("turned.mp4", video=[(Fraction(k, 25), stored) for k in range(3)], turn_degrees=degrees, options={"crf": "0"})
     media = probe(path)
     video = media.need_video()
     want = np.rot90(stored.y, degrees // 90)  # metadata and NumPy both turn counter-clockwise
@@ -386,16 +384,19 @@ def test_cover_art_is_not_a_video(encode: Make, tone, tmp_path: Path) -> None:
     sound = encode("song.m4a", audio=[(Fraction(0), tone(0.5, 48000))])
     _, png = cv2.imencode(".png", np.zeros((16, 16, 3), np.uint8))
     (tmp_path / "cover.png").write_bytes(png.tobytes())
-    with av.open(str(sound)) as source, av.open(str(tmp_path / "cover.png")) as cover:
-        with av.open(str(tmp_path / "album.m4a"), "w", format="mp4") as out:
-            picture_stream = out.add_stream_from_template(cover.streams.video[0])
-            sound_stream = out.add_stream_from_template(source.streams.audio[0])
-            picture_stream.disposition = av.stream.Disposition.attached_pic
-            for given, stream in ((cover.streams.video[0], picture_stream), (source.streams.audio[0], sound_stream)):
-                for packet in given.container.demux(given):
-                    if packet.dts is not None:
-                        packet.stream = stream
-                        out.mux(packet)
+    with (
+        av.open(str(sound)) as source,
+        av.open(str(tmp_path / "cover.png")) as cover,
+        av.open(str(tmp_path / "album.m4a"), "w", format="mp4") as out,
+    ):
+        given = (cover.streams.video[0], source.streams.audio[0])
+        written = [out.add_stream_from_template(stream) for stream in given]
+        written[0].disposition = av.stream.Disposition.attached_pic
+        for origin, stream in zip(given, written, strict=True):
+            for packet in origin.container.demux(origin):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    out.mux(packet)
     media = probe(tmp_path / "album.m4a")
     assert media.video is None
     assert media.audio is not None
@@ -477,7 +478,7 @@ def test_garbage_in_the_middle_costs_some_frames_and_no_more(bars: Make) -> None
     path.write_bytes(bytes(content))
     times = [f.time for f in read_frames(probe(path), threads=1)]
     assert len(times) >= 30
-    assert all(b > a for a, b in zip(times, times[1:], strict=False))
+    assert all(b > a for a, b in pairwise(times))
 
 
 def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:

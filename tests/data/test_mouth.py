@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.errors import TrackError
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.landmarks import FaceTrack
@@ -85,7 +86,11 @@ def test_known_times_give_known_values(shape: tuple[int, ...]) -> None:
 
 
 def test_between_neighbours_it_is_linear_whatever_the_rate() -> None:
-    for times in (np.arange(100) / 25, np.arange(100) * 1001 / 30000, np.cumsum(np.random.default_rng(1).uniform(0.01, 0.11, 100))):
+    for times in (
+        np.arange(100) / 25,
+        np.arange(100) * 1001 / 30000,
+        np.cumsum(np.random.default_rng(1).uniform(0.01, 0.11, 100)),
+    ):
         at = np.arange(int(times[0] * 100) + 1, int(times[-1] * 100)) / 100
         out, valid = interpolate(times, 3 * times - 1, np.ones(len(times), bool), at)
         assert valid.all()
@@ -429,7 +434,9 @@ def test_a_broken_file_is_named(track: MouthTrack, tmp_path: Path, what: str) ->
     assert len(str(caught.value).splitlines()) <= 2
 
 
-@pytest.mark.parametrize("content", [b"", b"no json", b'{"format": "lipwright-mouth", "xyz": [[', b"\xff\xfe\x00", b"null", b"3"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no json", b'{"format": "lipwright-mouth", "xyz": [[', b"\xff\xfe\x00", b"null", b"3"]
+)
 def test_what_is_no_track_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "text.json").write_bytes(content)
     with pytest.raises(TrackError, match=r"text\.json is not a mouth track"):

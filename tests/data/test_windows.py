@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+
 from lipwright.data.windows import Chunk, Streams
 
 LENGTHS = [730, 95, 1210, 18, 400]

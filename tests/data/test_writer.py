@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.errors import InputError, MediaError
 from lipwright.data.media import BT709, Media, Yuv, probe, read_frames
@@ -244,11 +245,9 @@ def test_upper_case_suffixes_are_known(bars: Make) -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 30])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_nothing_behind(
-    tmp_path: Path, wav, tone, picture, after: int, error: type[BaseException]
-) -> None:
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, wav, tone, picture, after: int, error: type[BaseException]) -> None:
     sound = probe(wav(tone(2.0, 48000), 48000))
-    with pytest.raises(error, match="stop"), writer_of(tmp_path / "out.mp4", sound) as writer:  # noqa: PT012
+    with pytest.raises(error, match="stop"), writer_of(tmp_path / "out.mp4", sound) as writer:
         write_frames(writer, picture, after)
         raise error("stop")
     assert [p.name for p in tmp_path.iterdir()] == ["sound.wav"]
@@ -256,7 +255,7 @@ def test_a_failure_leaves_nothing_behind(
 
 def test_a_failure_leaves_an_older_file_as_it_was(tmp_path: Path, picture) -> None:
     (tmp_path / "out.mp4").write_bytes(b"before")
-    with pytest.raises(RuntimeError), writer_of(tmp_path / "out.mp4") as writer:  # noqa: PT012
+    with pytest.raises(RuntimeError), writer_of(tmp_path / "out.mp4") as writer:
         write_frames(writer, picture, 3)
         raise RuntimeError
     assert (tmp_path / "out.mp4").read_bytes() == b"before"

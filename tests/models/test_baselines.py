@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lipwright.models.baselines import FILE, REACH_STEPS, STRIDE, Ridge, fit_ridge, surroundings
 from lipwright.models.errors import ModelError
 

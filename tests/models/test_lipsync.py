@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from lipwright.data.features import HOP, FeatureSettings, compute_features
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import CONFIG, WEIGHTS, Config, LipSync

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from lipwright.models.metrics import (
     CLOSURE_REACH_STEPS,
     LEAST_CLOSURES,
@@ -68,7 +69,7 @@ def test_gain_over_nothing_is_none(measured: np.ndarray) -> None:
 def test_mean_distance_is_in_its_unit() -> None:
     a = np.random.default_rng(0).normal(0, 1, (50, 40, 3))
     assert mean_distance(a, a) == 0
-    assert mean_distance(a + (0.03, 0.04, 0), a) == pytest.approx(0.05)
+    assert mean_distance(a + np.array([0.03, 0.04, 0]), a) == pytest.approx(0.05)
     b = a.copy()
     b[:25] += (0, 0, 0.1)
     assert mean_distance(b, a) == pytest.approx(0.05)

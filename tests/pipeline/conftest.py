@@ -1,15 +1,19 @@
-"""A corpus made of arrays, for tests of training and prediction that need no video."""
+"""Corpora made of arrays, for training without video, and the talking photograph taken apart, for rendering."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.landmarks import FaceTrack, face_track
+from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import INNER_LIPS, OUTER_LIPS
+from lipwright.pipeline.render.bank import Bank, build_bank
 
 FRAME_HZ = 25
 
@@ -92,3 +96,21 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_corpus: Callable[..., 
     corpus = toy_corpus(folder / "corpus", (16.0,))
     train_model(corpus, folder / "run", TrainSettings(epochs=2, hidden=16), device="cpu")
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def talk_track(talk: Any) -> FaceTrack:
+    """Return the face track of the talking photograph."""
+    return face_track(probe(talk.path))
+
+
+@pytest.fixture(scope="session")
+def talk_bank(talk: Any, talk_track: FaceTrack) -> Bank:
+    """Return the bank of the talking photograph's own footage."""
+    return build_bank(probe(talk.path), talk_track, file_sha256(talk.path))
+
+
+@pytest.fixture(scope="session")
+def talk_pictures(talk: Any) -> list[Yuv]:
+    """Return the decoded frames of the talking photograph."""
+    return [frame.yuv() for frame in read_frames(probe(talk.path))]

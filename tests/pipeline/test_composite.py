@@ -1,0 +1,95 @@
+"""A painted mouth changes samples inside its mask alone, and shows the mouth that it was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from lipwright.data.landmarks import FaceTrack, track_images
+from lipwright.data.media import BT709, Yuv, to_rgb
+from lipwright.data.mouth import aperture, measure_mouth
+from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.composite import OVAL, Painted, paint_mouth
+from lipwright.pipeline.render import outside_difference
+
+
+@pytest.fixture(scope="module")
+def widest(talk_bank: Bank) -> int:
+    """Return the window with the widest open mouth."""
+    return int(aperture(talk_bank.mouths).argmax())
+
+
+def _paint(on: int, mouth: np.ndarray, window: int, track: FaceTrack, bank: Bank, pictures: list[Yuv]) -> Painted:
+    return paint_mouth(pictures[on], track.points[on], bank.pose[np.array([on])], mouth, bank, window)
+
+
+def test_samples_outside_the_mask_are_the_frames_own(
+    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv], widest: int
+) -> None:
+    for on in (0, 40, 90):
+        source, before = talk_pictures[on], talk_pictures[on].copy()
+        painted = _paint(on, talk_bank.mouths[widest], widest, talk_track, talk_bank, talk_pictures)
+        left, top, right, bottom = painted.box
+        for own, theirs, step in zip(vars(source).values(), vars(painted.picture).values(), (1, 2, 2), strict=True):
+            outside = np.ones(own.shape, bool)
+            outside[top // step : bottom // step, left // step : right // step] = ~painted.mask[::step, ::step]
+            assert (own[outside] == theirs[outside]).all()
+            assert (own != theirs).any()
+        assert outside_difference(source, painted) == 0
+        assert all(np.array_equal(a, b) for a, b in zip(vars(source).values(), vars(before).values(), strict=True))
+
+
+def test_a_change_outside_the_mask_is_noticed(
+    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv], widest: int
+) -> None:
+    painted = _paint(5, talk_bank.mouths[widest], widest, talk_track, talk_bank, talk_pictures)
+    painted.picture.y[3, 4] ^= 16
+    assert outside_difference(talk_pictures[5], painted) == 16
+    painted.picture.u[0, 0] ^= 64
+    assert outside_difference(talk_pictures[5], painted) == 64
+
+
+def test_the_mask_lies_below_the_nose_and_within_the_widened_face(
+    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv], widest: int
+) -> None:
+    painted = _paint(20, talk_bank.mouths[widest], widest, talk_track, talk_bank, talk_pictures)
+    points, scale = talk_track.points[20, :, :2], float(talk_bank.pose.scale[20])
+    left, top, _, _ = painted.box
+    rows, columns = np.nonzero(painted.mask)
+    down = points[152] - points[168]
+    assert (((columns + left - points[1, 0]) * down[0] + (rows + top - points[1, 1]) * down[1]) >= -0.02 * scale).all()
+    contour = points[OVAL].astype(np.float32)[:, None]
+    reach = [cv2.pointPolygonTest(contour, (float(c + left), float(r + top)), True) for r, c in zip(rows, columns, strict=True)]
+    assert min(reach) > -0.35 * scale  # the chin that is painted may hang lower than the frame's own
+    assert 0.1 < painted.mask_share < 0.8
+
+
+def test_painting_a_frames_own_mouth_changes_little(
+    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv]
+) -> None:
+    for on in (3, 50):
+        painted = _paint(on, talk_bank.mouths[on], on, talk_track, talk_bank, talk_pictures)
+        left, top, right, bottom = painted.box
+        difference = cv2.absdiff(talk_pictures[on].y, painted.picture.y)[top:bottom, left:right][painted.mask]
+        assert difference.mean() < 1.0
+
+
+def test_the_painted_mouth_is_as_open_as_it_was_asked_to_be(
+    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv], widest: int
+) -> None:
+    """Tracked again, frames painted with an open mouth are open and with a closed one closed, whatever they were."""
+    closed = int(aperture(talk_bank.mouths).argmin())
+    frames = [0, 0, 30, 30, 60, 60, 90, 90]
+    painted = [
+        _paint(on, talk_bank.mouths[window], window, talk_track, talk_bank, talk_pictures)
+        for on, window in zip(frames, [closed, widest] * 4, strict=True)
+    ]
+    images: list[Any] = [(k, to_rgb(p.picture.to_picture(BT709))) for k, p in enumerate(painted)]
+    points, shapes = track_images(images)
+    shown = aperture(
+        measure_mouth(FaceTrack(np.arange(len(frames)), np.arange(len(frames)) * 1.0, points, shapes, 320, 320))
+    )
+    asked = aperture(talk_bank.mouths[[closed, widest] * 4])
+    assert np.abs(shown - asked).max() < 0.3 * (asked.max() - asked.min())
