@@ -204,7 +204,7 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     if path.stat().st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes)")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path.absolute()))  # a bare "10:30.mp4" reads as a protocol
     except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(
@@ -246,6 +246,7 @@ def probe(path: Path | str) -> Media:
         The file is missing, empty, broken, or holds neither video nor audio that decodes.
     """
     path = Path(path)
+    stream: Any
     video: VideoStream | None = None
     audio: AudioStream | None = None
     with open_media(path) as container:
@@ -296,12 +297,15 @@ def read_frames(media: Media, *, threads: int = 0, from_pts: int | None = None) 
         With strictly increasing times: a frame without a later PTS than the one before it is dropped.
     """
     video = media.need_video()
+    stored = (video.height, video.width) if video.quarter_turns % 2 else (video.width, video.height)
     last, index = None, 0
     for picture in _pictures(media, threads, from_pts):
         pts = picture.pts
         if (last is not None and pts <= last) or (from_pts is not None and pts < from_pts):
             continue
         last = pts
+        if (picture.width, picture.height) != stored:  # recorders of calls change it midway
+            picture = picture.reformat(*stored)
         yield Frame(index, pts, pts * video.time_base - media.zero, picture, video.quarter_turns)
         index += 1
 

@@ -77,7 +77,7 @@ class VideoWriter:
         # MP4 notes a late start in ticks of the whole movie, 1 ms unless told: too coarse for exact timestamps.
         ticks = time_base.denominator * -(-90_000 // time_base.denominator)
         options = {"movflags": "+faststart", "movie_timescale": str(ticks)} if path.suffix.lower() != ".mkv" else {}
-        self._container = av.open(str(self._partial), "w", options=options)
+        self._container = av.open(str(self._partial.absolute()), "w", options=options)
         self._container.metadata.update(tags or {})
         stream: Any = self._container.add_stream("libx264", rate=rate, options={"preset": preset, "crf": str(crf)})
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
@@ -146,6 +146,7 @@ class VideoWriter:
 
 
 def _copied(audio: Media, stream: Any) -> Iterator[tuple[Fraction, Any]]:
+    packet: Any
     with open_media(audio.path) as source:
         for packet in source.demux(source.streams.audio[0]):
             if packet.dts is None:

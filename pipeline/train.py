@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 LEAST_DATA_S = 10.0
 """With less to train on, nothing is kept for validation, and training runs a fixed number of steps."""
 
+LEAST_VALID_STEPS = STEP_HZ
+"""A span with less than a second of visible mouth teaches nothing and judges nothing."""
+
 FIXED_STEPS = 400
 COVERAGE = 20
 """An epoch hears each second of training about so many times."""
@@ -81,7 +84,10 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
             if (span := row["split"][part]) is not None:
                 start, end = (round((second - row["start_s"]) * STEP_HZ) for second in span)
                 cut = slice(start, end)
-                where.append(Sequence(clip.features[cut], shapes[cut], track.valid[cut], track.speaker))
+                if track.valid[cut].sum() >= LEAST_VALID_STEPS:
+                    where.append(Sequence(clip.features[cut], shapes[cut], track.valid[cut], track.speaker))
+    if not train:
+        raise CorpusError(f"{corpus.folder} shows less than a second of mouth to train on; add longer footage")
     if sum(len(s.features) for s in train) < LEAST_DATA_S * STEP_HZ:
         log.warning("less than %.0f s to train on: a fixed %d steps, without validation", LEAST_DATA_S, FIXED_STEPS)
         return train + held_out, [], mean_scale

@@ -22,7 +22,7 @@ from lipwright.pipeline.render.warp import thin_plate_map
 
 MOVING = np.array(
     [
-        *(152, 148, 377, 176, 400, 149, 378, 150, 379),  # the chin's edge
+        *(152, 148, 377, 176, 400, 149, 378, 150, 379),  # the chin's edge: its first seven also bound the mask
         *(199, 200, 18, 83, 313, 201, 421, 208, 428, 32, 262, 171, 396, 140, 369, 194, 418),  # chin
         *(57, 287, 212, 432, 202, 422, 210, 430, 43, 273, 186, 410, 92, 322, 164, 167, 393),  # round the lips
     ]
@@ -40,17 +40,17 @@ COLLAR = np.array([(x, 1.357 + 0.42 - 0.5 * x * x, 0.05) for x in (-0.55, -0.3, 
 CHIN = np.array([152, 148, 377, 176, 400, 149, 378, 150, 379, 199, 200, 18, 83, 313, 201, 421, 208, 428, 171, 396])
 """Moving points that also follow the lower lip where the track's mouth differs from the bank's."""
 
-MASK = np.array([98, 327, 2, 205, 425, 187, 411, 136, 365, 150, 379, 149, 378, 176, 400, 148, 377, 152])
+MASK = np.array([98, 327, 2, 205, 425, 187, 411, 214, 434, 135, 364, 149, 378, 176, 400, 148, 377, 152])
 """The mask is their hull, widened, below the tip of the nose."""
 
 OVAL = np.array([10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
                  150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109])  # fmt: skip
 """The outline of the face, in order."""
 
-WIDENED = 0.14
+WIDENED = 0.06
 """How far the mask reaches beyond its hull, in units of face space."""
 
-FEATHER = 0.17
+FEATHER = 0.12
 """Width of the mask's soft edge, inside it, in units of face space."""
 
 TIP = 1  # the landmark at the tip of the nose
@@ -126,7 +126,7 @@ def _mask(points: np.ndarray, chin: np.ndarray, unit: float, box: Box) -> tuple[
     left, top, right, bottom = box
     shape = ((bottom - top) // 2, (right - left) // 2)
     # Both the frame's own chin, which must go, and the painted one, which comes.
-    around = (np.concatenate([points[MASK, :2], chin[:9]]) - (left, top)) / 2
+    around = (np.concatenate([points[MASK, :2], chin[:7]]) - (left, top)) / 2
     outside = np.ones(shape, np.uint8)
     cv2.fillConvexPoly(outside, cv2.convexHull(around.astype(np.float32)).round().astype(np.int32), 0)
     mask = (cv2.distanceTransform(outside, cv2.DIST_L2, 3) <= WIDENED * unit / 2).astype(np.uint8)

@@ -95,16 +95,17 @@ def test_digital_silence_is_silence(wav) -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [16000, 48000])
-def test_a_late_start_is_silence_at_the_head(encode: Make, picture, tone, rate_hz: int) -> None:
+@pytest.mark.parametrize("late_s", ["0.012", "0.32"])
+def test_a_late_start_is_silence_at_the_head(encode: Make, picture, tone, rate_hz: int, late_s: str) -> None:
     path = encode(
         "late.mkv",
         video=[(Fraction(k, 25), picture(64, 48, k)) for k in range(20)],
-        audio=[(Fraction("0.32"), tone(1.0, rate_hz))],
+        audio=[(Fraction(late_s), tone(1.0, rate_hz))],
         audio_codec="flac",
         audio_rate_hz=rate_hz,
     )
     samples = read_speech(probe(path))
-    start = round(0.32 * SAMPLE_RATE_HZ)
+    start = round(float(late_s) * SAMPLE_RATE_HZ)
     assert len(samples) == pytest.approx(start + SAMPLE_RATE_HZ, abs=2)
     assert np.abs(samples[: start - 100]).max() < 1e-3
     assert np.sqrt(np.mean(samples[start : start + 1600] ** 2)) > 0.15

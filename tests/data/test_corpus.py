@@ -167,6 +167,21 @@ def test_writing_is_all_or_nothing(corpus: Corpus, monkeypatch: pytest.MonkeyPat
     assert files(corpus.folder) == before
 
 
+def test_whoever_reads_a_file_reads_it_whole(corpus: Corpus) -> None:
+    corpus.add([row("a")])
+    corpus.save_clip("a-0", clip())
+    paths = [corpus.clip_path("a-0"), corpus.folder / "manifest.jsonl", corpus.folder / "corpus.json"]
+    before = [path.read_bytes() for path in paths]
+    readers = [path.open("rb") for path in paths]
+    corpus.save_clip("a-0", clip(seed=1))
+    corpus.add([row("b")])
+    Corpus.create(corpus.folder, FeatureSettings(mfcc=20))
+    assert [reader.read() for reader in readers] == before
+    assert all(path.read_bytes() != old for path, old in zip(paths, before, strict=True))
+    for reader in readers:
+        reader.close()
+
+
 def test_a_partial_file_of_a_killed_process_is_not_a_clip(corpus: Corpus) -> None:
     corpus.add([row("a")])
     (corpus.folder / "clips" / ".a-0.safetensors.4711.partial").write_bytes(b"half")

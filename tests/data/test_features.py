@@ -58,11 +58,13 @@ def test_a_shifted_signal_has_shifted_rows(babble, steps: int) -> None:
 
 
 @pytest.mark.parametrize("at", [4000, 8000, 8037, 12345])
-def test_a_loud_burst_leaves_earlier_rows_as_they_were(babble, at: int) -> None:
-    samples = babble(1.5, level=0.01)
+@pytest.mark.parametrize("floor_power", [SETTINGS.floor_power, 1e-12])
+def test_a_loud_burst_leaves_earlier_rows_as_they_were(babble, at: int, floor_power: float) -> None:
+    settings = FeatureSettings(floor_power=floor_power)
+    samples = babble(1.5, level=0.001)
     burst = samples.copy()
     burst[at : at + 800] = np.random.default_rng(1).uniform(-1, 1, 800)
-    before, after = compute_features(samples, gain=1.0), compute_features(burst, gain=1.0)
+    before, after = (compute_features(x, settings, gain=1.0) for x in (samples, burst))
     first = -(-(at - REACH) // HOP)  # the first row whose window may touch sample `at`
     np.testing.assert_array_equal(after[:first], before[:first])
     assert np.abs(after[first + 2] - before[first + 2]).max() > 1

@@ -470,6 +470,31 @@ def test_video_without_sound_says_so(bars: Make) -> None:
         media.need_audio()
 
 
+@pytest.mark.parametrize("name", ["10:30.mp4", "a b%03d.mp4", "Größe.mp4", "-x.mp4", "https.mp4", "concat:a.mp4"])
+def test_any_name_is_a_files_name(bars: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(bars(name="plain.mp4").read_bytes())
+    assert len(list(read_frames(probe(Path(name)), threads=1))) == 12
+    copy_video(Path("plain.mp4"), Path(f"copy {name}"))
+    copy_video(Path("plain.mp4"), Path(name))
+    assert len(list(read_frames(probe(name), threads=1))) == 12
+
+
+def test_a_size_that_changes_midway_stays_what_it_was_at_first(encode: Make, picture, tmp_path: Path) -> None:
+    parts = []
+    for k, size in enumerate([(64, 48), (128, 96), (64, 48)]):
+        video = [(Fraction(10 * k + i, 25), picture(*size, i)) for i in range(10)]
+        parts.append(encode(f"{k}.ts", video=video, time_base=Fraction(1, 90000), options={"bf": "0"}))
+    path = tmp_path / "calls.ts"  # as recorders of video calls make them
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = list(read_frames(probe(path), threads=1))
+    assert len(frames) == 30
+    assert {(f.yuv().y.shape, f.yuv().u.shape, f.rgb().shape) for f in frames} == {((48, 64), (24, 32), (48, 64, 3))}
+    assert np.abs(frames[15].yuv().y.astype(int)[:, 12:] - picture(64, 48, 31).y[:, 12:]).mean() < 15  # the same bars
+    copy_video(path, tmp_path / "copy.mp4")
+    assert probe(tmp_path / "copy.mp4").need_video().width == 64
+
+
 def test_garbage_in_the_middle_costs_some_frames_and_no_more(bars: Make) -> None:
     path = bars("25", frames=60, size=(128, 96), name="hurt.mp4")
     content = bytearray(path.read_bytes())

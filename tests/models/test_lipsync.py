@@ -218,6 +218,17 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_whoever_reads_a_file_reads_it_whole(tmp_path: Path) -> None:
+    model().save(tmp_path)
+    names = (CONFIG, WEIGHTS)
+    before = [(tmp_path / name).read_bytes() for name in names]
+    readers = [(tmp_path / name).open("rb") for name in names]
+    model(hidden=9).save(tmp_path)
+    assert [reader.read() for reader in readers] == before
+    for reader in readers:
+        reader.close()
+
+
 def test_a_failed_save_leaves_the_older_model(tmp_path: Path) -> None:
     given = model()
     given.save(tmp_path)

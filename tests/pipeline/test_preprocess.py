@@ -1,0 +1,179 @@
+"""Videos become clips once, by their bytes; what cannot be used is a rejected row that says why."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lipwright.data.audio import read_speech
+from lipwright.data.corpus import Corpus
+from lipwright.data.errors import CorpusError, InputError
+from lipwright.data.features import compute_features
+from lipwright.data.landmarks import FaceTrack
+from lipwright.data.media import file_sha256, probe
+from lipwright.data.mouth import measure_mouth
+from lipwright.pipeline.preprocess import find_sources, preprocess_corpus
+
+# Sources --------------------------------------------------------------------------------------------------------------
+
+
+def _tree(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def test_the_speaker_is_the_sub_folder_else_the_file(tmp_path: Path) -> None:
+    _tree(tmp_path, "ann/1.mp4", "ann/deep/2.MOV", "bob/3.webm", "4.mkv", "notes.txt", "ann/thumb.jpg", "ann/voice.wav")
+    found = {s.path.relative_to(tmp_path).as_posix(): s.speaker for s in find_sources([tmp_path])}
+    assert found == {"ann/1.mp4": "ann", "ann/deep/2.MOV": "ann", "bob/3.webm": "bob", "4.mkv": "4.mkv"}
+    named = {s.speaker for s in find_sources([tmp_path / "ann", tmp_path / "4.mkv"], "cleo")}
+    assert named == {"cleo"}
+    assert [s.speaker for s in find_sources([tmp_path / "bob" / "3.webm"])] == ["3.webm"]
+
+
+def test_a_file_that_is_named_is_always_tried(tmp_path: Path) -> None:
+    _tree(tmp_path, "talk.dat")
+    assert [s.path for s in find_sources([tmp_path / "talk.dat"])] == [tmp_path / "talk.dat"]
+
+
+def test_a_file_given_twice_is_taken_once(tmp_path: Path) -> None:
+    _tree(tmp_path, "ann/1.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "ann" / "1.mp4")
+    assert len(find_sources([tmp_path, tmp_path / "ann" / "1.mp4", tmp_path / "ann"])) == 1
+
+
+def test_inputs_without_a_video_are_refused_by_name(tmp_path: Path) -> None:
+    _tree(tmp_path, "only/notes.txt")
+    with pytest.raises(InputError, match=r"no video in .*only.*expected files such as"):
+        find_sources([tmp_path / "only"])
+    with pytest.raises(InputError, match=r"gone\.mp4 does not exist"):
+        find_sources([tmp_path / "only", tmp_path / "gone.mp4"])
+
+
+# Clips ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def taken(talk: Any, talk_track: FaceTrack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The talking photograph (already tracked) and its twin, taken into a corpus."""
+    folder = tmp_path_factory.mktemp("taken")
+    shutil.copy(talk.path, folder / "twin.mp4")
+    seen: list[tuple[str, int, int]] = []
+    report = preprocess_corpus([talk.path, folder / "twin.mp4"], folder / "corpus", progress=lambda *s: seen.append(s))
+    assert seen[-1][0] == "preprocess"
+    return folder / "corpus", report
+
+
+def test_a_clip_holds_what_the_video_shows_and_says(
+    talk: Any, talk_track: FaceTrack, taken: tuple[Path, dict[str, Any]]
+) -> None:
+    folder, report = taken
+    (row,) = report["clips"]
+    clip = Corpus.load(folder).load_clip(row["id"])
+    samples = read_speech(probe(talk.path))
+    np.testing.assert_array_equal(clip.features, compute_features(samples))
+    np.testing.assert_allclose(clip.audio / 32767, samples, atol=1e-4)
+    np.testing.assert_array_equal(clip.times_s, talk_track.times_s)
+    np.testing.assert_allclose(clip.mouth, measure_mouth(talk_track))
+    assert clip.valid.all()
+    assert clip.blendshapes.shape == (len(talk.times_s), 52)
+
+
+def test_a_row_describes_its_source(talk: Any, taken: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = taken
+    (row,) = report["clips"]
+    sha256 = file_sha256(talk.path)
+    assert row["id"] == f"{sha256[:12]}-0"
+    assert (row["sha256"], row["path"], row["speaker"]) == (sha256, str(talk.path.resolve()), "talk.mp4")
+    assert (row["status"], row["reason"], row["rate"], row["frames"]) == ("ok", None, "25", len(talk.times_s))
+    assert row["face_rate"] == 1
+    assert 0 == row["start_s"] < row["end_s"] == pytest.approx(talk.times_s[-1], abs=0.05)
+    assert report["seconds"] == pytest.approx(row["end_s"] - row["start_s"])
+    assert report["frames"] == row["frames"]
+    assert [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()] == [row]
+
+
+def test_the_same_bytes_are_taken_once(taken: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = taken
+    assert len(report["clips"]) == 1
+    assert len(list((folder / "clips").iterdir())) == 1
+
+
+def test_a_second_run_touches_nothing_and_force_does_it_anew(talk: Any, taken: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = taken
+    (clip,) = (folder / "clips").iterdir()
+    before = (clip.stat().st_ino, clip.read_bytes(), (folder / "manifest.jsonl").read_text())
+    again = preprocess_corpus([talk.path], folder)
+    assert again["clips"] == report["clips"]
+    assert (clip.stat().st_ino, clip.read_bytes(), (folder / "manifest.jsonl").read_text()) == before
+    preprocess_corpus([talk.path], folder, force=True)
+    assert clip.read_bytes() == before[1]
+    assert clip.stat().st_ino != before[0]
+
+
+def test_a_clip_that_got_lost_is_made_again(talk: Any, taken: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    shutil.copytree(taken[0], tmp_path / "corpus")
+    (clip,) = (tmp_path / "corpus" / "clips").iterdir()
+    before = clip.read_bytes()
+    clip.unlink()
+    preprocess_corpus([talk.path], tmp_path / "corpus")
+    assert clip.read_bytes() == before
+
+
+def test_another_speaker_replaces_the_row(talk: Any, taken: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    shutil.copytree(taken[0], tmp_path / "corpus")
+    report = preprocess_corpus([talk.path], tmp_path / "corpus", speaker="Eileen")
+    assert [row["speaker"] for row in report["clips"]] == ["Eileen"]
+    assert [row["speaker"] for row in Corpus.load(tmp_path / "corpus").rows] == ["Eileen"]
+
+
+def test_a_folder_that_is_no_corpus_is_left_alone(talk: Any, tmp_path: Path) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.txt").write_text("mine")
+    with pytest.raises(CorpusError, match=r"holiday exists and is not a corpus"):
+        preprocess_corpus([talk.path], tmp_path / "holiday")
+    assert [p.name for p in (tmp_path / "holiday").iterdir()] == ["beach.txt"]
+
+
+# Rejections -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_used_is_a_row_that_says_why(
+    tmp_path: Path, bars: Callable[..., Path], tone: Callable[..., Any], wav: Callable[..., Path]
+) -> None:
+    loud, still = probe(wav(tone(1.0))), probe(wav(tone(1.0, level=0.0), name="still.wav"))
+    sources = {
+        bars(name="mute.mp4"): "has no audio stream",
+        bars(name="faceless.mp4", audio=loud): "shows a face in 0.0%",
+        bars(name="silent.mp4", audio=still): "is silent",
+        loud.path: "has no video stream",
+    }
+    report = preprocess_corpus(sources, tmp_path / "corpus", workers=1)
+    assert len(report["clips"]) == len(sources)
+    assert (report["seconds"], report["frames"]) == (0, 0)
+    for row in report["clips"]:
+        why = sources[Path(row["path"])]
+        assert row["status"] == "rejected"
+        assert row["reason"].startswith(row["path"])
+        assert why in row["reason"]
+        assert row["split"] is None
+    assert list((tmp_path / "corpus" / "clips").iterdir()) == []
+
+
+def test_a_rejected_source_is_not_tried_twice_but_its_repaired_version_is(
+    tmp_path: Path, bars: Callable[..., Path], tone: Callable[..., Any], wav: Callable[..., Path], talk: Any
+) -> None:
+    path = bars(name="talk.mp4", start=Fraction(0))
+    first = preprocess_corpus([path], tmp_path / "corpus")
+    assert preprocess_corpus([path], tmp_path / "corpus")["clips"] == first["clips"]
+    shutil.copy(talk.path, path)
+    (row,) = preprocess_corpus([path], tmp_path / "corpus")["clips"]
+    assert row["status"] == "ok"
+    assert Corpus.load(tmp_path / "corpus").rows == [row]
