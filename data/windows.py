@@ -1,7 +1,8 @@
 """Clips → training sequences: streams that run through the corpus one second at a time.
 
 `B` streams start at random offsets of the clips; each takes chunks in order, so that the state which the network carries
-from chunk to chunk is one that it will meet in use. At a clip's end a stream starts anew, elsewhere.
+from chunk to chunk is one that it will meet in use. At a clip's end a stream starts anew, near the start of another. So
+every second of the corpus is heard about equally often.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Streams:
     delay
         Steps that outputs come late.
     rng
-        Chooses the offsets.
+        Chooses clips and offsets.
 
     Raises
     ------
@@ -57,20 +58,19 @@ class Streams:
     def __init__(self, lengths: Sequence[int], *, streams: int, chunk: int, delay: int, rng: np.random.Generator) -> None:
         self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         self._lengths = np.array(lengths, np.int64)
-        usable = np.maximum(self._lengths - delay, 0)  # offsets from which at least one output is due
-        if not usable.any():
+        spare = np.maximum(self._lengths - delay, 0)  # offsets from which at least one output is due
+        if not spare.any():
             raise ValueError(f"No sequence is longer than the delay of {delay} steps: {max(lengths, default=0) = }.")
-        self._share = usable / usable.sum()
         self._chunk, self._delay, self._rng = chunk, delay, rng
-        self._clip = np.zeros(streams, np.int64)
-        self._offset = np.zeros(streams, np.int64)  # where the stream began, in its clip
-        self._next = np.zeros(streams, np.int64)  # where it goes on
-        self._restart(np.ones(streams, bool))
+        self._clip = rng.choice(len(spare), size=streams, p=spare / spare.sum())
+        self._offset = rng.integers(0, spare[self._clip])  # where the stream began, in its clip
+        self._next = self._offset.copy()  # where it goes on
+        self._usable = np.flatnonzero(spare)
 
     def _restart(self, which: np.ndarray) -> None:
-        count = int(which.sum())
-        clip = self._rng.choice(len(self._lengths), size=count, p=self._share)
-        offset = self._rng.integers(0, self._lengths[clip] - self._delay)
+        """Let streams begin again within a chunk of a clip's start: anywhere in it, and ends would be heard far more often."""
+        clip = self._rng.choice(self._usable, size=int(which.sum()))
+        offset = self._rng.integers(0, np.minimum(self._lengths[clip] - self._delay, self._chunk))
         self._clip[which], self._offset[which], self._next[which] = clip, offset, offset
 
     def __iter__(self) -> Iterator[Chunk]:

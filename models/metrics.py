@@ -38,9 +38,9 @@ def gain(predicted: np.ndarray, measured: np.ndarray) -> float | None:
     return float(np.std(predicted)) / spread if spread > 1e-9 else None
 
 
-def mean_distance(predicted: np.ndarray, measured: np.ndarray) -> float:
-    """Return the mean distance of points (T, K, 3), in their unit (`lmd`)."""
-    return float(np.linalg.norm(predicted - measured, axis=-1).mean())
+def mean_distance(predicted: np.ndarray, measured: np.ndarray) -> float | None:
+    """Return the mean distance of points (T, K, 3), in their unit (`lmd`); None of no steps."""
+    return float(np.linalg.norm(predicted - measured, axis=-1).mean()) if len(measured) else None
 
 
 def lag_ms(predicted: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> float | None:

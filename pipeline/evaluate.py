@@ -43,12 +43,13 @@ def judge_mouth(predicted: np.ndarray, measured: MouthTrack, mean: np.ndarray, f
     ours, theirs = aperture(predicted), aperture(truth)
     closed_below = metrics.CLOSED_SHARE * (speaker.scale or fallback_scale) + float(aperture(speaker.neutral))
     lmd = metrics.mean_distance(predicted[valid], truth[valid])
+    learned_nothing = metrics.mean_distance(np.broadcast_to(mean, truth.shape)[valid], truth[valid])
     return {
         "aperture_r": metrics.pearson(ours[valid], theirs[valid]),
         "aperture_gain": metrics.gain(ours[valid], theirs[valid]),
         "width_r": metrics.pearson(width(predicted)[valid], width(truth)[valid]),
         "lmd": lmd,
-        "lmd_ratio": lmd / metrics.mean_distance(np.broadcast_to(mean, truth.shape)[valid], truth[valid]),
+        "lmd_ratio": lmd / learned_nothing if lmd is not None and learned_nothing else None,
         "lag_ms": metrics.lag_ms(ours, theirs, valid),
         "closure_f1": metrics.closure_f1(ours, theirs, valid, closed_below),
         "jitter_ratio": metrics.jitter_ratio(predicted, truth, valid),

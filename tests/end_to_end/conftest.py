@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ DEADLINE_S = 120.0
 
 SENTENCES = """
 My mother may buy five big blue boats. Bob will pop up above the open bay by half past one. Father parked the car far
-from the harbour. She sees three green trees beside the sea, and we choose a blue balloon.
+from the harbour. She sees three green trees beside the sea, and we choose a blue balloon. Please bring my brown umbrella.
 """
 
 
@@ -85,21 +85,21 @@ def lipwright() -> Command:
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, isolated_cache: Path) -> dict[str, str]:
+def own_cache(tmp_path_factory: pytest.TempPathFactory, isolated_cache: Path) -> dict[str, str]:
     """Return an environment whose cache holds the landmark model only: nothing has been tracked yet."""
-    folder = tmp_path / "own-cache"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("own-cache")
     for model in isolated_cache.glob("*.task"):
         (folder / model.name).symlink_to(model.resolve())
     return {"LIPWRIGHT_CACHE": str(folder)}
 
 
 @pytest.fixture(scope="session")
-def lesson(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a video of the astronaut's photograph talking for some 13 s, 256x256 at 25 frames/s, with AAC sound."""
+def lesson(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a video of the astronaut's photograph talking for some 14 s, 256x256 at 25 frames/s, with AAC sound."""
     import cv2
     import numpy as np
     import soundfile
+
     from lipwright.data.landmarks import Landmarker
     from lipwright.data.media import BT709, Yuv, probe
     from lipwright.data.speech import synthesize
@@ -120,7 +120,7 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ) as writer:  # fmt: skip
         for moment, picture in talking_frames(talker, speech):
             writer.write(Yuv.from_bgr(picture), moment)
-    yield folder / "lesson.mp4"
+    return folder / "lesson.mp4"
 
 
 @dataclass(frozen=True)

@@ -232,3 +232,7 @@ def test_without_a_stretch_or_movement_there_is_no_ratio() -> None:
     assert jitter_ratio(a, a, short) is None
     assert jitter_ratio(a, a, ~ALL) is None
     assert jitter_ratio(a, np.zeros_like(a), ALL) is None
+
+
+def test_the_distance_of_nothing_is_none() -> None:
+    assert mean_distance(np.zeros((0, 40, 3)), np.zeros((0, 40, 3))) is None

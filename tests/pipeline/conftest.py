@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.data.landmarks import FaceTrack, face_track

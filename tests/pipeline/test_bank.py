@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.errors import FaceError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Yuv, file_sha256, probe

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lipwright.data.face_space import Pose
 from lipwright.data.mouth import LIPS
 from lipwright.pipeline.render.bank import Bank

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from lipwright.data.errors import (
     CorpusError,
     FaceError,
@@ -22,7 +24,6 @@ from lipwright.data.errors import (
 from lipwright.models.errors import ModelError
 from lipwright.pipeline import cli
 from lipwright.pipeline.settings import TrainSettings, help_of
-from typer.testing import CliRunner
 
 COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "demo")
 HEAVY = ("torch", "cv2", "mediapipe", "librosa", "av", "sklearn", "scipy", "numba", "matplotlib")

@@ -7,12 +7,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
 from lipwright.data.landmarks import FaceTrack, track_images
 from lipwright.data.media import BT709, Yuv, to_rgb
 from lipwright.data.mouth import aperture, measure_mouth
+from lipwright.pipeline.render import outside_difference
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.composite import OVAL, Painted, paint_mouth
-from lipwright.pipeline.render import outside_difference
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,7 @@ def test_the_mask_lies_below_the_nose_and_within_the_widened_face(
     assert 0.1 < painted.mask_share < 0.8
 
 
-def test_painting_a_frames_own_mouth_changes_little(
-    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv]
-) -> None:
+def test_painting_a_frames_own_mouth_changes_little(talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv]) -> None:
     for on in (3, 50):
         painted = _paint(on, talk_bank.mouths[on], on, talk_track, talk_bank, talk_pictures)
         left, top, right, bottom = painted.box
@@ -89,8 +88,6 @@ def test_the_painted_mouth_is_as_open_as_it_was_asked_to_be(
     ]
     images: list[Any] = [(k, to_rgb(p.picture.to_picture(BT709))) for k, p in enumerate(painted)]
     points, shapes = track_images(images)
-    shown = aperture(
-        measure_mouth(FaceTrack(np.arange(len(frames)), np.arange(len(frames)) * 1.0, points, shapes, 320, 320))
-    )
+    shown = aperture(measure_mouth(FaceTrack(np.arange(len(frames)), np.arange(len(frames)) * 1.0, points, shapes, 320, 320)))
     asked = aperture(talk_bank.mouths[[closed, widest] * 4])
     assert np.abs(shown - asked).max() < 0.3 * (asked.max() - asked.min())

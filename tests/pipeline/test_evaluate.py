@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.errors import FaceError, MediaError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import MouthTrack, Speaker, track_of

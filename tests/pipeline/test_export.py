@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.errors import FaceError, InputError, OutputExistsError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import LIPS, aperture, load_track, track_of

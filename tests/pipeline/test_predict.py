@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.features import FeatureSettings, compute_features
 from lipwright.data.mouth import Speaker, aperture
 from lipwright.models.errors import ModelError

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.audio import read_speech
 from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, InputError

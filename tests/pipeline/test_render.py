@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.errors import InputError, OutputExistsError
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import BT709, Yuv, file_sha256, probe, read_frames

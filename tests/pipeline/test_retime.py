@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
 from lipwright.data.media import Media, probe, read_frames
 from lipwright.pipeline.render.retime import plan_frames, play_frames
 
@@ -30,7 +32,7 @@ def test_frames_keep_their_times_and_then_run_forth_and_back(bars: Callable[...,
     assert indices[: len(own)].tolist() == list(range(len(own)))
     assert (np.abs(np.diff(indices)) == 1).all()  # every neighbour in time is a neighbour in the footage
     ticks = np.abs(np.diff(pts[indices])) * media.need_video().time_base
-    assert [b - a for a, b in zip(shown, shown[1:], strict=False)] == list(ticks)
+    assert [b - a for a, b in pairwise(shown)] == list(ticks)
     assert all(t < until for t in shown[1:])
     # The next frame would have begun at the end of the sound or after it: the length is right to within one frame.
     forward = 0 <= 2 * indices[-1] - (indices[-2] if len(indices) > 1 else -1) < len(pts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError, dataclass, fields
 
 import pytest
+
 from lipwright.pipeline.settings import TrainSettings, help_of
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
 from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, InputError, OutputExistsError
 from lipwright.models.baselines import Ridge
@@ -19,7 +21,6 @@ from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
 from lipwright.pipeline.settings import TrainSettings
 from lipwright.pipeline.train import FIXED_STEPS, METRICS_FILE, load_sequences, train_model
-from safetensors.numpy import load_file
 
 Maker = Callable[..., Path]
 QUICK = TrainSettings(epochs=2, hidden=12, bptt_s=0.5, streams=20)

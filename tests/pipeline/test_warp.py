@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lipwright.pipeline.render.warp import thin_plate_map
 
 BOX = (40, 60, 40 + 133, 60 + 91)  # not a whole number of the map's blocks

@@ -1,0 +1,317 @@
+"""The three jobs, one after the other through the real command: from a talking video to a lip-synced one, and what an
+interruption, a second run or little data do to them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from lipwright.data.corpus import Corpus
+from lipwright.data.landmarks import face_track
+from lipwright.data.media import BT709, Yuv, probe, read_frames
+from lipwright.data.mouth import aperture, load_track, track_of
+from lipwright.data.writer import VideoWriter
+
+RENDER_KEYS = {
+    "out", "frames", "seconds", "elapsed_s", "bank_s", "tracking_s", "frames_per_s", "peak_rss_mb", "outside_max_abs",
+    "mask_share", "synthetic",
+}  # fmt: skip
+METRICS = {"aperture_r", "aperture_gain", "width_r", "lmd", "lmd_ratio", "lag_ms", "closure_f1", "jitter_ratio"}
+PICTURE = {"mouth_psnr", "mouth_ssim", "sharpness_ratio", "flicker_ratio", "outside_max_abs", "mask_share"}
+
+
+def _times(path: Path) -> list[Fraction]:
+    return [frame.time for frame in read_frames(probe(path))]
+
+
+def _sound_packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
+
+
+def _tags(path: Path) -> str:
+    with av.open(str(path)) as container:
+        return " ".join(container.metadata.values())
+
+
+def _audio_s(path: Path) -> float:
+    """Length of a file's sound, as decoded."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return sum(frame.samples for frame in container.decode(stream)) / stream.rate
+
+
+# From a talking video to a lip-synced one -----------------------------------------------------------------------------
+
+
+def test_preprocess_reports_its_rows(trained: Any, lesson: Path) -> None:
+    report = trained.preprocessed
+    assert report.keys() == {"clips", "seconds", "frames", "elapsed_s"}
+    (row,) = report["clips"]
+    assert row.keys() >= {
+        "id", "path", "sha256", "speaker", "start_s", "end_s", "rate", "frames", "face_rate", "lag_ms", "split", "status",
+        "reason",
+    }  # fmt: skip
+    assert row["status"] == "ok"
+    assert row["frames"] == report["frames"] == len(_times(lesson))
+    assert row["split"]["validation"] is not None
+    head = json.loads((trained.corpus / "corpus.json").read_text())
+    assert head.keys() >= {"format", "version", "settings", "settings_hash"}
+    assert [json.loads(line) for line in (trained.corpus / "manifest.jsonl").read_text().splitlines()] == report["clips"]
+
+
+def test_train_reports_its_model(trained: Any) -> None:
+    report = trained.reported
+    assert report.keys() == {"run", "epochs", "steps", "val_loss", "val_aperture_r", "elapsed_s"}
+    assert report["run"] == "run"
+    assert 1 <= report["epochs"] <= 4
+    assert report["val_loss"] > 0
+    assert -1 <= report["val_aperture_r"] <= 1
+    rows = [json.loads(line) for line in (trained.run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_the_command_trains_as_the_library_does_bit_by_bit(trained: Any, tmp_path: Path) -> None:
+    from lipwright.pipeline import train_model
+    from lipwright.pipeline.settings import TrainSettings
+
+    train_model(trained.corpus, tmp_path / "again", TrainSettings(epochs=4), device="cpu", seed=5)
+    ours, theirs = load_file(tmp_path / "again" / "model.safetensors"), load_file(trained.run / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_sound_longer_than_the_target_plays_it_forth_and_back(
+    lipwright: Any, trained: Any, talk: Any, lesson: Path, tmp_path: Path
+) -> None:
+    """The model's mouth; the sound is PCM and is encoded."""
+    sound = lesson.with_suffix(".wav")
+    ran = lipwright(
+        "render", "--model", trained.run, "--target", talk.path, "--audio", sound, "--out", "out.mp4", "--json", cwd=tmp_path
+    )
+    assert (ran.code, ran.err) == (0, "")
+    report = ran.json
+    assert report.keys() == RENDER_KEYS
+    assert report["synthetic"] is True
+    assert report["outside_max_abs"] == 0
+    assert 0 < report["mask_share"] < 1
+    times, own = _times(tmp_path / "out.mp4"), _times(talk.path)
+    assert report["frames"] == len(times) > len(own)
+    assert times == [Fraction(k, 25) for k in range(len(times))]
+    length = probe(sound).need_audio()
+    assert length.rate_hz == probe(tmp_path / "out.mp4").need_audio().rate_hz
+    assert abs(len(times) / 25 - _audio_s(sound)) <= 1 / 25
+    assert report["seconds"] == pytest.approx(_audio_s(sound), abs=0.002)
+    assert "synthetic" in _tags(tmp_path / "out.mp4").lower()
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.fixture(scope="module")
+def measured(lipwright: Any, lesson: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lesson's mouth, measured by ``export``."""
+    folder = tmp_path_factory.mktemp("measured")
+    ran = lipwright("export", "--from-video", lesson, "--format", "track", "--out", "track.json", "--json", cwd=folder)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.json["steps"] == len(load_track(folder / "track.json").xyz)
+    return folder / "track.json"
+
+
+def test_sound_shorter_than_the_target_cuts_it_and_aac_is_copied(
+    lipwright: Any, measured: Path, lesson: Path, talk: Any, tmp_path: Path
+) -> None:
+    """A mouth track in place of a model; the sound comes from another video, as AAC."""
+    ran = lipwright(
+        "render", "--mouth", measured, "--target", lesson, "--audio", talk.path, "--out", "out.mp4", "--json", cwd=tmp_path
+    )
+    assert (ran.code, ran.err) == (0, "")
+    out = tmp_path / "out.mp4"
+    times, own = _times(out), _times(lesson)
+    assert len(times) < len(own)
+    assert times == own[: len(times)]
+    assert abs(len(times) / 25 - _audio_s(talk.path)) <= 1 / 25
+    assert _sound_packets(out) == _sound_packets(talk.path)
+    assert probe(out).need_audio().start == probe(talk.path).need_audio().start
+    assert "synthetic" in _tags(out).lower()
+    # It is the lesson's own mouth that is shown, although the sound is another.
+    shown, asked = track_of(face_track(probe(out))), load_track(measured)
+    steps = min(len(shown.xyz), len(asked.xyz))
+    assert np.corrcoef(aperture(shown.xyz[:steps]), aperture(asked.xyz[:steps]))[0, 1] > 0.9
+
+
+def test_evaluate_with_and_without_the_picture(lipwright: Any, trained: Any, talk: Any, lesson: Path, tmp_path: Path) -> None:
+    plain = lipwright("evaluate", "--model", trained.run, lesson, talk.path, "--json", cwd=tmp_path)
+    assert (plain.code, plain.err) == (0, "")
+    assert plain.json.keys() == {"clips", "mean"}
+    assert [clip["seen"] for clip in plain.json["clips"]] == [True, False]
+    for clip in plain.json["clips"]:
+        assert clip.keys() == {"path", "seen", "baselines"} | METRICS
+    assert plain.json["mean"]["lmd"] == pytest.approx(np.mean([clip["lmd"] for clip in plain.json["clips"]]))
+    full = lipwright("evaluate", "--model", trained.run, talk.path, "--render", "--bank", lesson, "--json", cwd=tmp_path)
+    assert (full.code, full.err) == (0, "")
+    (clip,) = full.json["clips"]
+    assert {k: clip[k] for k in METRICS} == {k: plain.json["clips"][1][k] for k in METRICS}
+    painted = clip["render"]
+    assert painted.keys() >= METRICS | PICTURE | {"model", "untouched"}
+    assert painted["outside_max_abs"] == 0
+    assert painted["aperture_r"] > 0.8  # the measured mouth, on other frames, from other footage, tracked again
+    assert painted["untouched"]["aperture_r"] < 0.6  # leaving the picture alone fails
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_people_get_words_and_tables(lipwright: Any, trained: Any, talk: Any, tmp_path: Path) -> None:
+    ran = lipwright("evaluate", "--model", trained.run, talk.path, cwd=tmp_path)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert re.search(r"talk\.mp4 +model +ridge +mean mouth", lines[0])
+    assert {line.split()[0] for line in lines[1:]} >= METRICS
+
+
+# Corpora --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def footage(talk: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips of two speakers in sub-folders, a twin of one of them, and files that are no videos."""
+    folder = tmp_path_factory.mktemp("footage")
+    pictures = [frame.yuv() for frame in read_frames(probe(talk.path))]
+    for k, (name, first) in enumerate({"ann/1.mp4": 0, "ann/2.mp4": 45, "bob/3.mp4": 90}.items()):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        begin = Fraction(first, 25)
+        with VideoWriter(
+            path, width=320, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
+            audio=probe(talk.path), audio_span_s=(begin, begin + Fraction(46 + k, 25)),
+        ) as writer:  # fmt: skip
+            for j, picture in enumerate(pictures[first : first + 45]):
+                writer.write(picture, Fraction(j, 25))
+    (folder / "bob" / "twin.mp4").write_bytes((folder / "ann" / "1.mp4").read_bytes())
+    (folder / "notes.txt").write_text("not a video")
+    (folder / "ann" / "cover.jpg").write_bytes(b"not a video")
+    return folder
+
+
+def _content(corpus: Path) -> tuple[list[str], dict[str, bytes]]:
+    clips = {p.name: p.read_bytes() for p in (corpus / "clips").iterdir() if not p.name.startswith(".")}
+    return (corpus / "manifest.jsonl").read_text().splitlines(), clips
+
+
+@pytest.fixture(scope="module")
+def undisturbed(lipwright: Any, footage: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The corpus of the footage, made in one go by two processes, and what the command did."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ran = lipwright("preprocess", footage, "--out", "corpus", "--workers", 2, "--json", cwd=folder)
+    assert ran.code == 0
+    return folder / "corpus", ran
+
+
+def test_a_sub_folder_is_a_speaker_and_only_videos_count(undisturbed: tuple[Path, Any], footage: Path) -> None:
+    corpus, ran = undisturbed
+    rows = {Path(row["path"]).relative_to(footage.resolve()).as_posix(): row for row in ran.json["clips"]}
+    assert {name: row["speaker"] for name, row in rows.items()} == {"ann/1.mp4": "ann", "ann/2.mp4": "ann", "bob/3.mp4": "bob"}
+    assert all(row["status"] == "ok" for row in rows.values())
+    assert "twin.mp4 holds the same bytes as" in ran.err
+    assert len(list((corpus / "clips").iterdir())) == 3
+
+
+def test_a_second_run_redoes_nothing(lipwright: Any, undisturbed: tuple[Path, Any], footage: Path) -> None:
+    corpus, first = undisturbed
+    before = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (corpus / "clips").iterdir()}
+    second = lipwright("preprocess", footage, "--out", corpus, "--json", cwd=corpus.parent)
+    assert second.code == 0
+    assert second.json["clips"] == first.json["clips"]
+    assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (corpus / "clips").iterdir()} == before
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGKILL, 1)], ids=["ctrl-c", "killed"])
+def test_an_interrupted_preprocess_resumes_to_the_same_corpus(
+    lipwright: Any, undisturbed: tuple[Path, Any], footage: Path, tmp_path: Path, own_cache: dict[str, str], number: int,
+    workers: int,
+) -> None:  # fmt: skip
+    corpus = tmp_path / "corpus"
+    words = ["preprocess", footage, "--out", corpus, "--json", "--workers", workers]
+    ran = lipwright.interrupted(
+        *words, cwd=tmp_path, env=own_cache, number=number, when=lambda: any(corpus.glob("clips/*.safetensors"))
+    )
+    assert ran.out == ""
+    clips = _content(corpus)[1]
+    assert 1 <= len(clips) < 3
+    Corpus.load(corpus)
+    if number == signal.SIGINT:
+        assert ran.code == 130
+        assert ran.err.splitlines()[-1] == "lipwright: interrupted; nothing half-written was left"
+        assert "Traceback" not in ran.err
+        assert not list(tmp_path.rglob("*partial*"))
+        assert not list(Path(own_cache["LIPWRIGHT_CACHE"]).rglob("*partial*"))
+    done = lipwright(*words, cwd=tmp_path, env=own_cache)
+    assert done.code == 0
+    assert _content(corpus) == _content(undisturbed[0])
+    assert done.json["clips"] == undisturbed[1].json["clips"]
+
+
+def test_an_interrupted_render_leaves_nothing(lipwright: Any, measured: Path, lesson: Path, tmp_path: Path) -> None:
+    def writing() -> bool:
+        return any(p.stat().st_size > 0 for p in tmp_path.glob(".out.*"))
+
+    ran = lipwright.interrupted(
+        "render", "--mouth", measured, "--target", lesson, "--audio", lesson, "--out", "out.mp4", "--json", cwd=tmp_path,
+        when=writing,
+    )  # fmt: skip
+    assert ran.code == 130
+    assert ran.out == ""
+    assert ran.err == "lipwright: interrupted; nothing half-written was left\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_little_data_is_trained_on_for_fixed_steps_and_that_is_said(
+    lipwright: Any, undisturbed: tuple[Path, Any], tmp_path: Path
+) -> None:
+    ran = lipwright(
+        "train", undisturbed[0], "--out", "run", "--hidden", 8, "--bptt-s", 0.1, "--device", "cpu", "--json", cwd=tmp_path
+    )
+    assert ran.code == 0
+    assert re.fullmatch(r"less than 10 s to train on: a fixed 400 steps, without validation", ran.err.strip())
+    assert ran.json["val_loss"] is None
+    assert ran.json["val_aperture_r"] is None
+    assert ran.json["steps"] >= 400
+
+
+# Frames without a face ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gap(lesson: Path, tmp_path: Path) -> Path:
+    """Three seconds of the lesson whose middle second is grey."""
+    path = tmp_path / "gap.mp4"
+    grey = Yuv(np.full((256, 256), 120, np.uint8), *(np.full((128, 128), 128, np.uint8) for _ in range(2)))
+    with VideoWriter(
+        path, width=256, height=256, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709, audio=probe(lesson)
+    ) as writer:
+        for frame in read_frames(probe(lesson)):
+            if frame.index == 75:
+                break
+            writer.write(grey if 25 <= frame.index < 50 else frame.yuv(), frame.time)
+    return path
+
+
+def test_a_second_without_a_face_is_passed_over(
+    lipwright: Any, gap: Path, measured: Path, wav: Callable[..., Path], tone: Callable[..., Any], tmp_path: Path
+) -> None:
+    sound = wav(tone(3.0))
+    words = ["--mouth", measured, "--target", gap, "--audio", sound]
+    ran = lipwright("render", *words, "--out", "out.mp4", "--json", cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.json["frames"] == 75
+    shown = [frame.yuv() for frame in read_frames(probe(tmp_path / "out.mp4"))]
+    for k in range(27, 48):
+        assert np.abs(shown[k].y.astype(int) - 120).max() <= 3
