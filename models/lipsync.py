@@ -47,6 +47,7 @@ class Config:
     """Steps that the output comes late: the look-ahead less the reach of a feature window."""
     hidden: int = 60
     layers: int = 1
+    input_dropout: float = 0.0
     dropout: float = 0.0
     corpus: str | None = None
     sources: list[dict[str, str]] = field(default_factory=list)
@@ -97,7 +98,14 @@ class LipSync(nn.Module):
         super().__init__()
         self.config = config
         d, p, k = config.feature_size, config.components, config.points
-        self.network = Recurrent(d, p, hidden=config.hidden, layers=config.layers, dropout=config.dropout)
+        self.network = Recurrent(
+            d,
+            p,
+            hidden=config.hidden,
+            layers=config.layers,
+            input_dropout=config.input_dropout,
+            dropout=config.dropout,
+        )
         shapes: dict[str, tuple[int, ...]] = {"feature_mean": (d,), "feature_std": (d,), "silence": (d,)}
         shapes |= {"pca_mean": (3 * k,), "pca_components": (p, 3 * k), "neutral": (k, 3)}
         for name, shape in shapes.items():

@@ -26,12 +26,22 @@ class Recurrent(nn.Module):
     ----------
     features, hidden, layers, outputs
         Sizes: `D` inputs a step, LSTM units, LSTM layers, `P` outputs a step.
-    dropout
-        Share of LSTM outputs that training drops, 0 to 1.
+    input_dropout, dropout
+        Shares of inputs and of LSTM outputs that training drops, 0 to 1.
     """
 
-    def __init__(self, features: int, outputs: int, *, hidden: int = 60, layers: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        features: int,
+        outputs: int,
+        *,
+        hidden: int = 60,
+        layers: int = 1,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.drop_input = nn.Dropout(input_dropout)
         self.cells = nn.LSTM(features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.drop = nn.Dropout(dropout)
         self.read_out = nn.Linear(hidden, outputs)
@@ -52,7 +62,7 @@ class Recurrent(nn.Module):
         state
             To go on from.
         """
-        hidden, state = self.cells(x, state)  # (B, T, hidden)
+        hidden, state = self.cells(self.drop_input(x), state)  # (B, T, hidden)
         return self.read_out(self.drop(hidden)), state
 
 

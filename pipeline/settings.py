@@ -21,6 +21,8 @@ class TrainSettings:
     """How far ahead of the mouth the network hears: the mouth of time t may depend on sound up to t + delay."""
     bptt_s: float = 1.0
     """Seconds that gradients run back through time; the state runs on."""
+    input_dropout: float = 0.3
+    """Share of features dropped in training."""
     dropout: float = 0.5
     """Share of LSTM outputs dropped in training."""
     epochs: int = 300

@@ -114,6 +114,7 @@ def _build(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, m
         delay_steps=math.floor((settings.delay_ms - own.reach_ms) * STEP_HZ / 1000),
         hidden=settings.hidden,
         layers=settings.layers,
+        input_dropout=settings.input_dropout,
         dropout=settings.dropout,
         corpus=str(corpus.folder.resolve()),
         sources=[{k: row[k] for k in ("path", "sha256", "speaker")} for row in corpus.usable],
