@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from lipwright.data.articulation import (
     COLUMNS,
     LEAD_S,

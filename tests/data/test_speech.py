@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from lipwright.data.errors import InputError
 from lipwright.data.speech import SILENCE, Speech, synthesize
 

@@ -8,6 +8,7 @@ from itertools import islice, pairwise
 import cv2
 import numpy as np
 import pytest
+
 from lipwright.data.articulation import REST_WIDTH, articulate
 from lipwright.data.landmarks import Landmarker
 from lipwright.data.speech import Speech, synthesize
@@ -95,9 +96,7 @@ def test_speech_is_seen_as_commanded(talker: Talker, speech: Speech) -> None:
     assert np.corrcoef(width, mouth[:, 1])[0, 1] > 0.85
 
 
-def test_only_the_lower_face_changes_when_only_the_mouth_moves(
-    photo: np.ndarray, points: np.ndarray, talker: Talker
-) -> None:
+def test_only_the_lower_face_changes_when_only_the_mouth_moves(photo: np.ndarray, points: np.ndarray, talker: Talker) -> None:
     changed = (talker.frame(row(0.3)) != photo).any(-1)
     rows, columns = np.nonzero(changed)
     assert rows.min() > points[159, 1]  # below the upper lids
