@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 
 from lipwright.data.errors import CorpusError
 from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.files import whole_file
 from lipwright.data.landmarks import TRACKER_VERSION
 from lipwright.data.mouth import MouthTrack, interpolate, measure_speaker
 
@@ -211,12 +211,8 @@ def save_clip(path: Path, clip: Clip) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _assign_splits(rows: list[Row]) -> None:

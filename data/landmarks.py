@@ -15,6 +15,7 @@ import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import MediaError, MissingPartError
+from lipwright.data.files import whole_file
 from lipwright.data.media import Media, file_sha256, read_frames
 
 log = logging.getLogger(__name__)
@@ -212,9 +213,6 @@ def track_faces(media: Media, *, threads: int = 0, progress: Callable[[int, int]
     points, blendshapes = track_images(images())
     if not pts:
         raise MediaError(f"{media.path} has no video frame that can be decoded")
-    length_s = times_s[-1] - times_s[0]
-    if length_s < 0.95 * video.duration_s - 0.5:
-        log.warning("%s ends early: %.1f of %.1f s can be read", media.path, length_s, video.duration_s)
     return FaceTrack(np.array(pts, np.int64), np.array(times_s), points, blendshapes, video.width, video.height)
 
 
@@ -226,18 +224,25 @@ def face_track(
     `sha256` is the file's, if it is known already; the rest is as in `track_faces`.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file
 
     video = media.need_video()
     path = cache.cached_path("tracks", f"{sha256 or file_sha256(media.path)}-{TRACKER_VERSION}.safetensors")
     try:
-        arrays = load_file(path)
-        return FaceTrack(**arrays, width=video.width, height=video.height)
+        track = FaceTrack(**load_file(path), width=video.width, height=video.height)
     except (FileNotFoundError, SafetensorError, TypeError):
         track = track_faces(media, threads=threads, progress=progress)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes")}
-    save_file(arrays, partial)
-    partial.replace(path)
-    cache.prune("tracks")
+        _keep(track, path)
+    length_s = track.times_s[-1] - track.times_s[0]
+    if length_s < 0.95 * video.duration_s - 0.5:
+        log.warning("%s ends early: %.1f of %.1f s can be read", media.path, length_s, video.duration_s)
     return track
+
+
+def _keep(track: FaceTrack, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes")}
+    with whole_file(path) as partial:
+        save_file(arrays, partial)
+    cache.prune("tracks")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from lipwright.data.errors import TrackError
 from lipwright.data.face_space import fit_pose
 from lipwright.data.features import STEP_HZ
+from lipwright.data.files import whole_file
 from lipwright.data.landmarks import FaceTrack
 
 OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
@@ -205,12 +205,8 @@ class MouthTrack:
             "valid": self.valid.tolist(),
             "xyz": _rounded(np.where(self.valid[:, None, None], self.xyz, 0)),
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with whole_file(path) as partial:
             partial.write_text(json.dumps(document, separators=(",", ":")))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _rounded(values: np.ndarray) -> list[Any]:

@@ -106,7 +106,7 @@ def evaluate_model(
             failures.append(error)
             clips.append({"path": str(path), "error": str(error)})
     if failures and len(failures) == len(clips):
-        raise failures[0]
+        raise InputError("\n".join(map(str, failures)))
     return {"clips": clips, "mean": _mean(clips)}
 
 

@@ -144,10 +144,11 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
     return row | {"status": "ok", "start_s": 0.0, "end_s": round(end_s, 3)}
 
 
-def _start_worker() -> None:
+def _start_worker(log_level: int) -> None:
     """Keep a worker to one core (oversubscribed cores cost far more than they bring), and end it by SIGTERM, cleanly."""
     import cv2
 
+    logging.basicConfig(level=log_level, format="%(message)s")
     cv2.setNumThreads(1)
     signal.signal(signal.SIGTERM, _leave)
 
@@ -181,7 +182,13 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[Row]:
         yield from (take_in(*job, threads=0) for job in jobs)
         return
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start_worker) as pool:
+    others = set(active_children())  # of the program that calls us
+    with ProcessPoolExecutor(
+        min(workers, len(jobs)),
+        mp_context=get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(logging.getLogger().getEffectiveLevel(),),
+    ) as pool:
         try:
             with _without_ctrl_c():
                 futures = [pool.submit(_work, *job) for job in jobs]
@@ -189,7 +196,7 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[Row]:
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in active_children():
+            for worker in set(active_children()) - others:
                 worker.terminate()
             raise
 

