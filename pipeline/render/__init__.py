@@ -21,8 +21,8 @@ from lipwright.data.media import Media, Yuv, file_sha256, probe
 from lipwright.data.mouth import MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
 from lipwright.data.writer import CONTAINERS, VideoWriter
 from lipwright.pipeline.provenance import synthetic_tags
-from lipwright.pipeline.render.bank import Bank, build_bank
-from lipwright.pipeline.render.choose import choose_windows
+from lipwright.pipeline.render.bank import Bank, are_windows, build_bank, window_boxes
+from lipwright.pipeline.render.choose import choose_windows, fade_windows
 from lipwright.pipeline.render.composite import Painted, paint_mouth
 from lipwright.pipeline.render.retime import plan_frames, play_frames
 
@@ -52,12 +52,13 @@ def painted_frames(pictures: Any, points: np.ndarray, mouths: np.ndarray, valid:
     """
     pose = fit_pose(points)
     paint = valid & np.isfinite(pose.scale)
-    chosen = choose_windows(bank, mouths, pose, paint)
+    windows = fade_windows(bank, choose_windows(bank, mouths, pose, paint))
     for k, picture in enumerate(pictures):
-        if chosen[k] < 0:
-            yield picture
+        here, (height, width) = pose[np.array([k])], picture.y.shape
+        if windows[k] and are_windows(window_boxes(here, width, height))[0]:
+            yield paint_mouth(picture, points[k], here, mouths[k], bank, windows[k])
         else:
-            yield paint_mouth(picture, points[k], pose[np.array([k])], mouths[k], bank, int(chosen[k]))
+            yield picture
 
 
 def outside_difference(source: Yuv, painted: Painted) -> int:

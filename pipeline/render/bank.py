@@ -39,6 +39,11 @@ def window_boxes(pose: Pose, width: int, height: int) -> np.ndarray:
     return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)]).astype(np.int64)
 
 
+def are_windows(boxes: np.ndarray) -> np.ndarray:
+    """Tell which boxes (F, 4) hold anything to paint, (F,) bool: not those of a face that has left the picture."""
+    return ((boxes[:, 2:] - boxes[:, :2]) > 8).all(1)
+
+
 @dataclass(frozen=True)
 class Bank:
     """Windows of one video, and what they show.
@@ -100,7 +105,7 @@ def build_bank(media: Media, track: FaceTrack, sha256: str, *, end_s: float | No
     pose = fit_pose(track.points)
     boxes = np.zeros((len(usable), 4), np.int64)
     boxes[usable] = window_boxes(pose[usable], track.width, track.height)
-    usable &= ((boxes[:, 2:] - boxes[:, :2]) > 8).all(1)  # a face that has left the picture has no window
+    usable &= are_windows(boxes)
     frames = np.flatnonzero(usable)
     if not len(frames):
         raise FaceError(f"{media.path} shows no face to take mouths from; give footage in which the person can be seen")

@@ -13,8 +13,11 @@ CANDIDATES = 24
 INNER_WEIGHT = 8.0
 """Weight of the inner lips' points: how far a mouth is open is what a viewer sees first."""
 
-POSE_WEIGHT = 0.01
+POSE_WEIGHT = 0.03
 """Cost of turning the head by a radian, squared, against a squared distance of the mouth in units of face space."""
+
+FADE = 1 / 3
+"""Share of the neighbouring frame's window in the frames before and after a jump: three steps in place of one."""
 
 SWITCH_COST = 1e-4
 JUMP_WEIGHT = 0.3
@@ -75,3 +78,28 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
         chosen[rows[t]] = near[t, path]
         path = int(back[t, path])
     return chosen
+
+
+def fade_windows(bank: Bank, chosen: np.ndarray) -> list[list[tuple[int, float]]]:
+    """Soften jumps: give each frame the windows to mix, with weights that add up to 1.
+
+    Parameters
+    ----------
+    bank
+    chosen : ndarray, shape (F,), int64
+        From `choose_windows`.
+
+    Returns
+    -------
+    list
+        For each frame (window, weight) pairs, the chosen window first; empty where a frame is not painted.
+    """
+    mixed: list[list[tuple[int, float]]] = []
+    for k, window in enumerate(chosen):
+        if window < 0:
+            mixed.append([])
+            continue
+        beside = [int(chosen[n]) for n in (k - 1, k + 1) if 0 <= n < len(chosen) and chosen[n] >= 0]
+        others = [w for w in beside if abs(bank.frames[w] - bank.frames[window]) > 1]
+        mixed.append([(int(window), 1 - FADE * len(others)), *((w, FADE) for w in others)])
+    return mixed

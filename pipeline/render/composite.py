@@ -9,6 +9,7 @@ Everything happens in the video's own Y, U, V; samples outside the mask are neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -41,7 +42,7 @@ CHIN = np.array([152, 148, 377, 176, 400, 149, 378, 150, 379, 199, 200, 18, 83, 
 """Moving points that also follow the lower lip where the track's mouth differs from the bank's."""
 
 MASK = np.array([98, 327, 2, 205, 425, 187, 411, 214, 434, 135, 364, 149, 378, 176, 400, 148, 377, 152])
-"""The mask is their hull, widened, below the tip of the nose."""
+"""The mask is their hull, widened, below the nose."""
 
 OVAL = np.array([10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
                  150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109])  # fmt: skip
@@ -53,7 +54,7 @@ WIDENED = 0.06
 FEATHER = 0.12
 """Width of the mask's soft edge, inside it, in units of face space."""
 
-TIP = 1  # the landmark at the tip of the nose
+NOSE = 2  # the landmark where the nose meets the lip: what is above it, nostrils too, is never painted
 
 _CHIN_IN_MOVING = np.isin(MOVING, CHIN)
 _LOWER_LIP = np.isin(LIPS, OUTER_LIPS[1:10] + INNER_LIPS[1:10])
@@ -72,7 +73,9 @@ class Painted:
     mask_share: float
 
 
-def paint_mouth(picture: Yuv, points: np.ndarray, pose: Pose, mouth: np.ndarray, bank: Bank, index: int) -> Painted:
+def paint_mouth(
+    picture: Yuv, points: np.ndarray, pose: Pose, mouth: np.ndarray, bank: Bank, windows: Sequence[tuple[int, float]]
+) -> Painted:
     """Paint a mouth onto a frame.
 
     Parameters
@@ -85,20 +88,18 @@ def paint_mouth(picture: Yuv, points: np.ndarray, pose: Pose, mouth: np.ndarray,
         Its head pose (one frame).
     mouth : ndarray, shape (40, 3), float32
         The mouth to paint, face space.
-    bank, index
-        The window to paint from.
+    bank, windows
+        The windows to paint from, and their shares, which add up to 1.
     """
     height, width = picture.y.shape
     left, top, right, bottom = box = _box(window_boxes(pose, width, height)[0])
-    moving = bank.face[index][MOVING].astype(np.float64)
-    # What the track asks of the lower lip beyond what the bank's picture shows, the chin does too.
-    moving[_CHIN_IN_MOVING] += (mouth - bank.mouths[index])[_LOWER_LIP].mean(0)
-    goal_moving = pose.to_pixels(moving)[0, :, :2]
+    goal_moving = pose.to_pixels(np.sum([share * _moving(bank, index, mouth) for index, share in windows], axis=0))[0, :, :2]
     to = np.concatenate([pose.to_pixels(mouth)[0, :, :2], goal_moving, points[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
-    own, own_pose = bank.points[index], bank.pose[np.array([index])]
-    start = np.concatenate([own[LIPS, :2], own[MOVING, :2], own[STILL, :2], own_pose.to_pixels(COLLAR)[0, :, :2]])
-    map_x, map_y = thin_plate_map(to, start - bank.boxes[index, :2], box)
-    warped = cv2.remap(bank.window(index), map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    warped = _warped(bank, windows[0][0], to, box)
+    shown = windows[0][1]
+    for index, share in windows[1:]:
+        shown += share
+        warped = cv2.addWeighted(warped, 1 - share / shown, _warped(bank, index, to, box), share / shown, 0)
     mask_half, alpha_half = _mask(points, goal_moving, float(pose.scale[0]), box)
     size = (right - left, bottom - top)
     mask = cv2.resize(mask_half, size, interpolation=cv2.INTER_NEAREST)
@@ -116,6 +117,22 @@ def paint_mouth(picture: Yuv, points: np.ndarray, pose: Pose, mouth: np.ndarray,
     return Painted(out, box, mask.astype(bool), 4 * float(mask_half.sum()) / max(oval, 1.0))
 
 
+def _moving(bank: Bank, index: int, mouth: np.ndarray) -> np.ndarray:
+    """Return where a window's moving points go in face space, (M, 3)."""
+    moving = bank.face[index][MOVING].astype(np.float64)
+    # What the track asks of the lower lip beyond what the bank's picture shows, the chin does too.
+    moving[_CHIN_IN_MOVING] += (mouth - bank.mouths[index])[_LOWER_LIP].mean(0)
+    return moving
+
+
+def _warped(bank: Bank, index: int, to: np.ndarray, box: Box) -> np.ndarray:
+    """Return a window with its control points carried to `to`, (h, w, 3) uint8 over `box`."""
+    own, pose = bank.points[index], bank.pose[np.array([index])]
+    start = np.concatenate([own[LIPS, :2], own[MOVING, :2], own[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
+    map_x, map_y = thin_plate_map(to, start - bank.boxes[index, :2], box)
+    return cv2.remap(bank.window(index), map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
 def _box(row: np.ndarray) -> Box:
     left, top, right, bottom = (int(v) for v in row)
     return left, top, right, bottom
@@ -130,11 +147,11 @@ def _mask(points: np.ndarray, chin: np.ndarray, unit: float, box: Box) -> tuple[
     outside = np.ones(shape, np.uint8)
     cv2.fillConvexPoly(outside, cv2.convexHull(around.astype(np.float32)).round().astype(np.int32), 0)
     mask = (cv2.distanceTransform(outside, cv2.DIST_L2, 3) <= WIDENED * unit / 2).astype(np.uint8)
-    # Below the tip of the nose, across the face's own upright.
+    # Below the nose, across the face's own upright.
     down = points[152, :2] - points[168, :2]
-    tip = (points[TIP, :2] - (left, top)) / 2
+    nose = (points[NOSE, :2] - (left, top)) / 2
     x, y = np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)[:, None]
-    mask[(x - tip[0]) * down[0] + (y - tip[1]) * down[1] < 0] = 0
+    mask[(x - nose[0]) * down[0] + (y - nose[1]) * down[1] < 0] = 0
     inside = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     t = np.minimum(inside / max(FEATHER * unit / 2, 1.0), 1)
     return mask, t * t * (3 - 2 * t)

@@ -11,7 +11,7 @@ import pytest
 from lipwright.data.face_space import Pose
 from lipwright.data.mouth import LIPS
 from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.choose import choose_windows
+from lipwright.pipeline.render.choose import choose_windows, fade_windows
 
 FRAMES = 60
 
@@ -67,3 +67,21 @@ def test_a_still_mouth_does_not_flicker(talked: np.ndarray) -> None:
     still = (talked[[20] * FRAMES] + rng.normal(0, 2e-4, (FRAMES, 40, 3))).astype(np.float32)
     chosen = choose_windows(bank, still, pose[np.full(FRAMES, 20)], np.ones(FRAMES, bool))
     assert len(set(chosen)) == 1
+
+
+def test_a_jump_is_softened_on_both_sides_and_nothing_else_is(talked: np.ndarray) -> None:
+    bank, _ = _bank(talked)
+    mixed = fade_windows(bank, np.array([3, 4, 5, 20, 21, -1, 2, 30, 2]))
+    assert [[w for w, _ in windows] for windows in mixed] == [
+        [3],
+        [4],
+        [5, 20],
+        [20, 5],
+        [21],
+        [],
+        [2, 30],
+        [30, 2, 2],
+        [2, 30],
+    ]
+    assert all(sum(share for _, share in windows) == pytest.approx(1) for windows in mixed if windows)
+    assert all(windows[0][1] >= share - 1e-9 for windows in mixed for _, share in windows)

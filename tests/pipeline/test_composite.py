@@ -23,7 +23,7 @@ def widest(talk_bank: Bank) -> int:
 
 
 def _paint(on: int, mouth: np.ndarray, window: int, track: FaceTrack, bank: Bank, pictures: list[Yuv]) -> Painted:
-    return paint_mouth(pictures[on], track.points[on], bank.pose[np.array([on])], mouth, bank, window)
+    return paint_mouth(pictures[on], track.points[on], bank.pose[np.array([on])], mouth, bank, [(window, 1.0)])
 
 
 def test_samples_outside_the_mask_are_the_frames_own(
