@@ -19,8 +19,8 @@ POSE_WEIGHT = 0.03
 FADE = 1 / 3
 """Share of the neighbouring frame's window in the frames before and after a jump: three steps in place of one."""
 
-SWITCH_COST = 1e-4
-JUMP_WEIGHT = 0.3
+SWITCH_COST = 1e-5
+JUMP_WEIGHT = 0.1
 """Cost of leaving the running order of the footage, and of the jump in shape when it is left."""
 
 
