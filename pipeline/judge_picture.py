@@ -166,7 +166,7 @@ def _judge_shifted(
 
     def images() -> Iterator[tuple[Fraction, np.ndarray]]:
         nonlocal worst
-        for painted in painted_frames(pictures(), stage.points, mouths, paint, stage.bank):
+        for painted in painted_frames(pictures(), stage.track.points, stage.rows, mouths, paint, stage.bank):
             if isinstance(painted, Painted):
                 worst = max(worst, outside_difference(current[0], painted))
                 shares.append(painted.mask_share)
@@ -197,7 +197,7 @@ def _judge_pixels(stage: _Stage, mouths: np.ndarray, progress: Progress | None) 
     scores = []
     recent: dict[str, list[np.ndarray]] = {"filmed": [], "painted": []}
     flicker = {"filmed": 0.0, "painted": 0.0}
-    for k, painted in enumerate(painted_frames(pictures(), stage.points, mouths, found, stage.bank)):
+    for k, painted in enumerate(painted_frames(pictures(), stage.track.points, stage.rows, mouths, found, stage.bank)):
         if progress:
             progress("render pixels", k + 1, len(stage.rows))
         if not isinstance(painted, Painted):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,19 @@ from lipwright.pipeline.render.retime import plan_frames, play_frames
 Progress = Callable[[str, int, int], None]
 
 
-def painted_frames(pictures: Any, points: np.ndarray, mouths: np.ndarray, valid: np.ndarray, bank: Bank) -> Any:
+def painted_frames(
+    pictures: Iterable[Yuv], points: np.ndarray, rows: np.ndarray, mouths: np.ndarray, valid: np.ndarray, bank: Bank
+) -> Iterator[Yuv | Painted]:
     """Paint mouths onto pictures, one by one.
 
     Parameters
     ----------
     pictures : iterable of Yuv
         F of them.
-    points : ndarray, shape (F, 478, 3), float32
-        Their landmarks, NaN without a face.
+    points : ndarray, shape (N, 478, 3), float32
+        Landmarks of the video that they come from, NaN without a face.
+    rows : ndarray, shape (F,), int64
+        Which of its frames they are.
     mouths : ndarray, shape (F, 40, 3), float32
         What to paint, in the bank's face space.
     valid : ndarray, shape (F,), bool
@@ -50,13 +54,13 @@ def painted_frames(pictures: Any, points: np.ndarray, mouths: np.ndarray, valid:
     Yuv or Painted
         The picture itself where nothing was painted.
     """
-    pose = fit_pose(points)
+    pose = fit_pose(points)[rows]
     paint = valid & np.isfinite(pose.scale)
     windows = fade_windows(bank, choose_windows(bank, mouths, pose, paint))
     for k, picture in enumerate(pictures):
         here, (height, width) = pose[np.array([k])], picture.y.shape
         if windows[k] and are_windows(window_boxes(here, width, height))[0]:
-            yield paint_mouth(picture, points[k], here, mouths[k], bank, windows[k])
+            yield paint_mouth(picture, points[rows[k]], here, mouths[k], bank, windows[k])
         else:
             yield picture
 
@@ -173,7 +177,7 @@ def render_video(
     worst, shares = 0, []
     current: list[Yuv] = []
 
-    def pictures() -> Any:
+    def pictures() -> Iterator[Yuv]:
         for frame in play_frames(media, track.pts, indices):
             current[:] = [frame.yuv()]
             yield current[0]
@@ -188,7 +192,7 @@ def render_video(
         audio=sound,
         tags=synthetic_tags(),
     ) as writer:
-        for k, painted in enumerate(painted_frames(pictures(), track.points[indices], mouths, valid, faces)):
+        for k, painted in enumerate(painted_frames(pictures(), track.points, indices, mouths, valid, faces)):
             if isinstance(painted, Painted):
                 worst = max(worst, outside_difference(current[0], painted))
                 shares.append(painted.mask_share)

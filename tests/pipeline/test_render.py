@@ -53,7 +53,7 @@ def test_frames_without_a_face_pass_through_untouched(interrupted_talk: Path) ->
     mouths = np.repeat(mouth[10][None], 75, 0)  # the same open mouth everywhere
     pictures = [frame.yuv() for frame in read_frames(media)]
     bank = build_bank(media, track, file_sha256(interrupted_talk))
-    painted = list(painted_frames(iter(pictures), track.points, mouths, np.ones(75, bool), bank))
+    painted = list(painted_frames(iter(pictures), track.points, np.arange(75), mouths, np.ones(75, bool), bank))
     assert [isinstance(frame, Painted) for frame in painted] == track.found.tolist()
     for own, frame in zip(pictures, painted, strict=True):
         if isinstance(frame, Painted):
@@ -66,7 +66,9 @@ def test_frames_without_a_mouth_to_paint_pass_through_untouched(
     talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv]
 ) -> None:
     valid = np.random.default_rng(8).uniform(size=len(talk_pictures)) < 0.5
-    painted = list(painted_frames(iter(talk_pictures), talk_track.points, talk_bank.mouths, valid, talk_bank))
+    painted = list(
+        painted_frames(iter(talk_pictures), talk_track.points, np.arange(len(valid)), talk_bank.mouths, valid, talk_bank)
+    )
     assert [isinstance(frame, Painted) for frame in painted] == valid.tolist()
     assert all(frame is own for frame, own in zip(painted, talk_pictures, strict=True) if not isinstance(frame, Painted))
 
@@ -80,7 +82,9 @@ def test_an_edit_changes_the_picture_inside_its_span_alone(
     versions = []
     for track in (own, replace(own, edits=(edit,)).edited()):
         mouths, valid = track.at(times)
-        versions.append(list(painted_frames(iter(talk_pictures), talk_track.points, mouths, valid, talk_bank)))
+        versions.append(
+            list(painted_frames(iter(talk_pictures), talk_track.points, np.arange(len(valid)), mouths, valid, talk_bank))
+        )
     same = np.array([_equal(a, b) for a, b in zip(*versions, strict=True)])
     inside = (times > edit.start_s) & (times < edit.end_s)
     # Next to the span, the steady choice of windows may set in a frame or two early: another picture of the same mouth.
