@@ -106,7 +106,7 @@ def evaluate_model(
             failures.append(error)
             clips.append({"path": str(path), "error": str(error)})
     if failures and len(failures) == len(clips):
-        raise InputError("\n".join(map(str, failures)))
+        raise failures[0] if len(failures) == 1 else InputError("\n".join(map(str, failures)))
     return {"clips": clips, "mean": _mean(clips)}
 
 
