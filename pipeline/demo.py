@@ -131,6 +131,7 @@ def _plot_aperture(run: Path, video: Path, speech: Speech, out: Path) -> None:
     axes.plot(predicted.times_s, aperture(predicted.xyz), color="#d1495b", label="predicted from sound")
     axes.set(xlabel="time (s)", ylabel="aperture (eye distances)", title="A sentence that the model never heard")
     axes.set_xlim(0, measured.times_s[-1])
+    axes.set_ylim(0, 1.3 * max(aperture(measured.xyz).max(), aperture(predicted.xyz).max()))  # room for the legend
     axes.legend(loc="upper right", frameon=False, ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=120)
