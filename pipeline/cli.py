@@ -6,7 +6,7 @@ import time
 
 _BEGAN = time.perf_counter()  # `elapsed_s` counts the imports too
 
-import functools  # noqa: E402
+import inspect  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
@@ -14,7 +14,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
-from dataclasses import replace  # noqa: E402
+from dataclasses import dataclass, replace  # noqa: E402
 from enum import StrEnum  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Annotated, Any  # noqa: E402
@@ -47,12 +47,18 @@ class Device(StrEnum):
     mps = "mps"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
-Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result on the same machine.")]
-On = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")]
+@dataclass(frozen=True)
+class Common:
+    """The options that every command has."""
+
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")] = False
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result on the same machine.")] = 0
+    device: Annotated[Device, typer.Option("--device", help="Where the network runs.")] = Device.auto
+    force: Annotated[bool, typer.Option("--force", help="Replace what is already there.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False
+
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -75,7 +81,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED, "interrupted; nothing half-written was left"
     if isinstance(error, ImportError):
-        hint = "on Debian: apt install libgl1 libglib2.0-0 libxcb1" if "lib" in str(error) else "pip install lipwright again"
+        hint = "on Debian: apt install libgl1 libglib2.0-0 libxcb1" if ".so" in str(error) else "pip install lipwright again"
         return MissingPartError.exit_code, f"{error}; {hint}"
     if isinstance(error, OSError) and error.filename:
         return EXIT_INPUT, f"{error.filename}: {error.strerror}"
@@ -92,18 +98,20 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _command(run: Callable[..., Any]) -> Callable[..., None]:
-    """Make a function a command whose errors are words and exit codes."""
+def _command(run: Callable[..., None]) -> Callable[..., None]:
+    """Make a function a command: with the common options, given to it as one, and errors that are words and exit codes."""
+    own = list(inspect.signature(run, eval_str=True).parameters.values())
+    shared = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(Common, eval_str=True).parameters.values()]
+    names = {p.name for p in shared}
 
-    @app.command()
-    @functools.wraps(run)
     def guarded(**options: Any) -> None:
-        level = logging.ERROR if options["quiet"] else logging.INFO if options["verbose"] else logging.WARNING
+        common = Common(**{name: options.pop(name) for name in names})
+        level = logging.ERROR if common.quiet else logging.INFO if common.verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
         signal.signal(signal.SIGINT, _stop)
         signal.signal(signal.SIGTERM, _stop)  # clean up as after Ctrl-C
         try:
-            run(**options)
+            run(**options, common=common)
         except (Exception, KeyboardInterrupt) as error:
             if os.environ.get(DEBUG_VARIABLE) == "1":
                 raise
@@ -111,6 +119,10 @@ def _command(run: Callable[..., Any]) -> Callable[..., None]:
             typer.echo(f"lipwright: {message}", err=True)
             raise typer.Exit(code) from None
 
+    parameters = [*(p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "common"), *shared]
+    guarded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    guarded.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(name=run.__name__, help=run.__doc__)(guarded)
     return guarded
 
 
@@ -147,23 +159,19 @@ def preprocess(
     out: Annotated[Path, typer.Option("--out", help="Corpus folder to make or to add to.")],
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
     speaker: Annotated[str | None, typer.Option("--speaker", help="Who speaks in all of the videos.")] = None,
-    json_: Json = False,
-    seed: Seed = 0,
-    device: On = Device.auto,
-    force: Annotated[bool, typer.Option("--force", help="Do anew what the corpus already holds.")] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Take features and mouths from videos into a corpus. A second run does only what is missing."""
     from lipwright.pipeline import preprocess_corpus
 
-    with _progress(quiet) as progress:
-        result = preprocess_corpus(inputs, out, speaker=speaker, workers=workers, force=force, progress=progress)
+    with _progress(common.quiet) as progress:
+        result = preprocess_corpus(inputs, out, speaker=speaker, workers=workers, force=common.force, progress=progress)
     rejected = [row for row in result["clips"] if row["status"] != "ok"]
     good = len(result["clips"]) - len(rejected)
     _tell(
         result,
-        json_,
+        common.json,
         lambda: f"{out}: {good} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s",
     )
     if rejected:
@@ -184,20 +192,18 @@ def train(
     hidden: Annotated[int, typer.Option("--hidden", min=1, help=_HELP["hidden"])] = _DEFAULT.hidden,
     layers: Annotated[int, typer.Option("--layers", min=1, help=_HELP["layers"])] = _DEFAULT.layers,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help=_HELP["epochs"])] = _DEFAULT.epochs,
-    json_: Json = False,
-    seed: Seed = 0,
-    device: On = Device.auto,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Train a model on a corpus."""
     from lipwright.pipeline import train_model
 
     settings = replace(_DEFAULT, delay_ms=delay_ms, bptt_s=bptt_s, hidden=hidden, layers=layers, epochs=epochs)
-    with _progress(quiet) as progress:
-        result = train_model(corpus, out, settings, device=device.value, seed=seed, force=force, progress=progress)
-    _tell(result, json_, lambda: _trained(result))
+    with _progress(common.quiet) as progress:
+        result = train_model(
+            corpus, out, settings, device=common.device.value, seed=common.seed, force=common.force, progress=progress
+        )
+    _tell(result, common.json, lambda: _trained(result))
 
 
 def _trained(result: dict[str, Any]) -> str:
@@ -214,24 +220,22 @@ def render(
     out: Annotated[Path, typer.Option("--out", help="Video to make.")],
     model: Annotated[Path | None, typer.Option("--model", help="Model folder made by train.")] = None,
     mouth: Annotated[Path | None, typer.Option("--mouth", help="Mouth track in place of a model.")] = None,
-    json_: Json = False,
-    seed: Seed = 0,
-    device: On = Device.auto,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Make a target video say what an audio file says."""
     if (model is None) == (mouth is None):
         raise _Failure(EXIT_USAGE, "render needs --model RUN or --mouth TRACK.json, one of them")
     from lipwright.pipeline import render_video
 
-    with _progress(quiet) as progress:
-        result = render_video(target, audio, out, model=model, mouth=mouth, device=device.value, force=force, progress=progress)
+    with _progress(common.quiet) as progress:
+        result = render_video(
+            target, audio, out, model=model, mouth=mouth, device=common.device.value, force=common.force, progress=progress
+        )
     result["elapsed_s"] = round(time.perf_counter() - _BEGAN, 3)
     _tell(
         result,
-        json_,
+        common.json,
         lambda: f"{out}: {result['frames']} frames, {result['seconds']:.2f} s in {result['elapsed_s']:.1f} s",
     )
 
@@ -245,21 +249,17 @@ def evaluate(
         Path | None,
         typer.Option("--bank", help="Other footage to take mouths from; else the first 75 % of each video."),
     ] = None,
-    json_: Json = False,
-    seed: Seed = 0,
-    device: On = Device.auto,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Judge a model: its own sound drives each video's mouth, and its own mouth is the truth."""
     if bank is not None and not render:
         raise _Failure(EXIT_USAGE, "--bank goes with --render")
     from lipwright.pipeline import evaluate_model
 
-    with _progress(quiet) as progress:
-        result = evaluate_model(model, videos, render=render, bank=bank, device=device.value, progress=progress)
-    _tell(result, json_, lambda: _judged(result))
+    with _progress(common.quiet) as progress:
+        result = evaluate_model(model, videos, render=render, bank=bank, device=common.device.value, progress=progress)
+    _tell(result, common.json, lambda: _judged(result))
     failed = [clip for clip in result["clips"] if "error" in clip]
     if failed:
         raise _Failure(EXIT_SOME_FAILED, "\n".join(clip["error"] for clip in failed))
@@ -296,12 +296,8 @@ def export(
     model: Annotated[Path | None, typer.Option("--model", help="Predict it with this model …")] = None,
     audio: Annotated[Path | None, typer.Option("--audio", help="… from this sound.")] = None,
     format_: Annotated[str, typer.Option("--format", help="track: a mouth track, JSON.")] = "track",
-    json_: Json = False,
-    seed: Seed = 0,
-    device: On = Device.auto,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Write a mouth to a file: measured from a video, or predicted from sound."""
     if format_ != "track":
@@ -310,29 +306,31 @@ def export(
         raise _Failure(EXIT_USAGE, "export needs --from-video VIDEO, or --model RUN and --audio AUDIO")
     from lipwright.pipeline import export_mouth
 
-    with _progress(quiet) as progress:
+    with _progress(common.quiet) as progress:
         result = export_mouth(
-            out, from_video=from_video, model=model, audio=audio, device=device.value, force=force, progress=progress
+            out,
+            from_video=from_video,
+            model=model,
+            audio=audio,
+            device=common.device.value,
+            force=common.force,
+            progress=progress,
         )
-    _tell(result, json_, lambda: f"{out}: {result['steps']} steps, {result['valid']:.0%} of them with a mouth")
+    _tell(result, common.json, lambda: f"{out}: {result['steps']} steps, {result['valid']:.0%} of them with a mouth")
 
 
 @_command
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to make.")] = Path("demo-out"),
-    json_: Json = False,
-    seed: Seed = 0,
-    device: On = Device.auto,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    common: Common,
 ) -> None:
     """Make a talking face, learn its mouth from its voice, let it say something new, and judge that."""
     from lipwright.pipeline import make_demo
 
-    with _progress(quiet) as progress:
-        result = make_demo(out, seed=seed, device=device.value, force=force, progress=progress)
-    _tell(result, json_, lambda: _shown(result))
+    with _progress(common.quiet) as progress:
+        result = make_demo(out, seed=common.seed, device=common.device.value, force=common.force, progress=progress)
+    _tell(result, common.json, lambda: _shown(result))
 
 
 def _shown(result: dict[str, Any]) -> str:
