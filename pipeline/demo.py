@@ -53,6 +53,8 @@ A network listens to all of this a hundred times each second. It learns which so
 Some sounds hide inside the mouth, like king, angle and sugar, and leave the lips to their neighbours.
 Between sentences there is silence, and in silence a mouth should rest.
 Tomorrow we may travel by water, by rail or by air, with twelve boxes of apples, butter and bread.
+The carpenter measured every board twice, yet the table wobbled whenever we moved it. Old owls know how to show
+great joy without making any sound at all.
 Perhaps nobody will notice that the picture was painted, but we shall always say so. Thank you for your patience.
 """
 """What the model learns from: about a minute and a half."""
