@@ -8,7 +8,9 @@ in the file changes a step. librosa's own defaults are not (`top_db=80` is relat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +52,18 @@ class FeatureSettings:
     def reach_ms(self) -> float:
         """How far after its own time a step hears."""
         return self.window_ms / 2
+
+    @classmethod
+    def from_dict(cls, stated: Mapping[str, Any]) -> FeatureSettings:
+        """Read settings that `to_dict` wrote; `ValueError` if this Lipwright cannot compute such features."""
+        own = dict(stated)
+        rates = (own.pop("sample_rate_hz", None), own.pop("step_hz", None))
+        if rates != (SAMPLE_RATE_HZ, STEP_HZ):
+            raise ValueError(f"from {rates[0]} Hz at {rates[1]} Hz, here from {SAMPLE_RATE_HZ} at {STEP_HZ}")
+        try:
+            return cls(**own)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
     def to_dict(self) -> dict[str, float | int]:
         """Return the settings as JSON values, with the rates that they imply."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from lipwright.data.audio import read_blocks
 from lipwright.data.errors import InputError
-from lipwright.data.media import Colour, Media, Yuv, open_media
+from lipwright.data.media import Colour, Media, VideoStream, Yuv, open_media
 
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 AAC_RATES_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
@@ -88,6 +88,19 @@ class VideoWriter:
         self._video, self._time_base, self._colour = stream, time_base, colour
         self._sound = self._open_sound(audio, audio_span_s) if audio is not None else iter(())
         self._waiting = next(self._sound, None)
+
+    @classmethod
+    def like(cls, video: VideoStream, path: Path, **options: Any) -> VideoWriter:
+        """Open a writer with the size, clock, rate and colour of a video; `options` as for the class."""
+        return cls(
+            path,
+            width=video.width,
+            height=video.height,
+            time_base=video.time_base,
+            rate=video.average_rate,
+            colour=video.colour,
+            **options,
+        )
 
     def write(self, picture: Yuv, time: Fraction) -> None:
         """Append a picture (uint8 planes) to be shown from `time` (s) on; times must increase."""

@@ -36,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+from lipwright.pipeline.progress import Progress  # noqa: E402
 
 
 class Device(StrEnum):
@@ -57,9 +58,6 @@ class Common:
     force: Annotated[bool, typer.Option("--force", help="Replace what is already there.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False
-
-
-Progress = Callable[[str, int, int], None]
 
 
 class _Failure(Exception):

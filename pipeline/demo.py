@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,11 @@ from lipwright.data.talker import Talker, astronaut, talking_frames
 from lipwright.data.writer import VideoWriter
 from lipwright.pipeline.evaluate import evaluate_model
 from lipwright.pipeline.preprocess import preprocess_corpus
+from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render import render_video
 from lipwright.pipeline.settings import TrainSettings
 from lipwright.pipeline.train import train_model
-
-Progress = Callable[[str, int, int], None]
 
 RATE = Fraction(25)
 SIZE = 512
@@ -97,16 +96,7 @@ def _side_by_side(left: Path, right: Path, out: Path) -> None:
     """Write two videos of one size next to each other, with the sound of the first."""
     first, second = probe(left), probe(right)
     video = first.need_video()
-    with VideoWriter(
-        out,
-        width=2 * video.width,
-        height=video.height,
-        time_base=video.time_base,
-        rate=video.average_rate,
-        colour=video.colour,
-        audio=first,
-        tags=synthetic_tags(),
-    ) as writer:
+    with VideoWriter.like(replace(video, width=2 * video.width), out, audio=first, tags=synthetic_tags()) as writer:
         for one, other in zip(read_frames(first), read_frames(second), strict=False):
             planes = zip(vars(one.yuv()).values(), vars(other.yuv()).values(), strict=True)
             writer.write(Yuv(*(np.hstack(pair) for pair in planes)), one.time)

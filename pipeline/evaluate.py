@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from lipwright.data.mouth import MouthTrack, aperture, track_of, width
 from lipwright.models import metrics
 from lipwright.models.baselines import Ridge
 from lipwright.models.lipsync import LipSync
-from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
+from lipwright.pipeline.predict import feature_settings, load_model, mean_mouth, predict_mouth
+from lipwright.pipeline.progress import Progress, told_as
 
-Progress = Callable[[str, int, int], None]
 Numbers = dict[str, float | None]
 
 
@@ -117,12 +117,7 @@ def _evaluate_clip(
     media.need_video()
     media.need_audio()
     sha256 = file_sha256(path)
-
-    def tracking(done: int, of: int) -> None:
-        if progress:
-            progress(f"track {path.name}", done, of)
-
-    track = face_track(media, sha256=sha256, progress=tracking)
+    track = face_track(media, sha256=sha256, progress=told_as(progress, f"track {path.name}"))
     if not track.found.any():
         raise FaceError(f"{path} shows no face in any of its {len(track.found)} frames")
     seen = sha256 in {source["sha256"] for source in lipsync.config.sources}
@@ -140,7 +135,7 @@ def _judge_clip(lipsync: LipSync, ridge: Ridge, media: Media, track: FaceTrack) 
     steps = min(len(features), len(measured.xyz))
     measured = replace(measured, xyz=measured.xyz[:steps], valid=measured.valid[:steps])
     speaker, scale = measured.speaker, lipsync.config.scale
-    mean = speaker.place(lipsync.pca_mean.cpu().numpy().reshape(-1, 3), scale)
+    mean = mean_mouth(lipsync, speaker)
     standard = lipsync.standardise(torch.from_numpy(features).to(lipsync.feature_mean)).cpu().numpy()
     linear = lipsync.expand(torch.from_numpy(ridge.predict(standard)).to(lipsync.feature_mean)).cpu().numpy()
 

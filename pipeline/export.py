@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe
 from lipwright.data.mouth import Speaker, track_of
 from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
-
-FORMATS = ("track",)
+from lipwright.pipeline.progress import Progress, told_as
 
 
 def export_mouth(
@@ -25,7 +23,7 @@ def export_mouth(
     audio: Path | str | None = None,
     device: str = "cpu",
     force: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write a mouth track file.
 
@@ -56,7 +54,7 @@ def export_mouth(
     require_new(out, force)
     if from_video is not None and model is None and audio is None:
         media = probe(from_video)
-        track = face_track(media, progress=(lambda d, n: progress("track", d, n)) if progress else None)
+        track = face_track(media, progress=told_as(progress, "track"))
         if not track.found.any():
             raise FaceError(f"{from_video} shows no face in any of its {len(track.found)} frames")
         motion = track_of(track)

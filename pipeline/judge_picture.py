@@ -11,7 +11,7 @@ The bank comes from other footage: another video of the person, or the first 75 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,13 +24,14 @@ from lipwright.data.audio import read_speech
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.features import STEP_HZ, compute_features
-from lipwright.data.landmarks import FaceTrack, face_track, track_images
-from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
+from lipwright.data.landmarks import FaceTrack, track_images
+from lipwright.data.media import Media, Yuv, file_sha256, read_frames, to_rgb
 from lipwright.data.mouth import LIPS, MouthTrack, Speaker, interpolate, measure_mouth, measure_speaker
 from lipwright.models.lipsync import LipSync
-from lipwright.pipeline.predict import feature_settings, predict_mouth
+from lipwright.pipeline.predict import feature_settings, mean_mouth, predict_mouth
+from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.render import outside_difference, painted_frames
-from lipwright.pipeline.render.bank import Bank, build_bank
+from lipwright.pipeline.render.bank import Bank, bank_of, build_bank
 from lipwright.pipeline.render.composite import Painted
 
 BANK_SHARE = 0.75
@@ -44,7 +45,6 @@ _CROP = (-0.45, 0.5, 0.45, 1.3)
 """The mouth's surroundings in face space: left, top, right, bottom."""
 
 _CROP_DEPTH = -0.2
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,6 @@ class _Stage:
     bank: Bank
     pose: Pose
     speaker: Speaker
-
-    @property
-    def points(self) -> np.ndarray:
-        return self.track.points[self.rows]
 
     def sources(self) -> Iterator[tuple[Fraction, Yuv]]:
         """Decode the judged frames."""
@@ -102,8 +98,7 @@ def judge_picture(
         rows = np.flatnonzero(track.times_s >= border)
         faces = build_bank(media, track, file_sha256(media.path), end_s=float(border))
     else:
-        rows, other = np.arange(len(track.pts)), probe(bank)
-        faces = build_bank(other, face_track(other), file_sha256(bank))
+        rows, faces = np.arange(len(track.pts)), bank_of(bank, progress)
     if not track.found[rows].any():
         raise FaceError(f"{media.path} shows no face in the part that is judged")
     stage = _Stage(media, track, rows, faces, fit_pose(track.points[rows]), measure_speaker(mouth))
@@ -140,7 +135,7 @@ def _mouth_numbers(
     valid = known & np.isfinite(points[:, 0, 0])
     ours, both = interpolate(times, shown, valid, steps)
     theirs, _ = interpolate(times, wanted, valid, steps)
-    mean = stage.speaker.place(lipsync.pca_mean.cpu().numpy().reshape(-1, 3), lipsync.config.scale)
+    mean = mean_mouth(lipsync, stage.speaker)
     return judge_mouth(ours, MouthTrack(theirs, both, stage.speaker), mean, lipsync.config.scale)
 
 
@@ -189,7 +184,7 @@ def _judge_pixels(stage: _Stage, mouths: np.ndarray, progress: Progress | None) 
     def pictures() -> Iterator[Yuv]:
         for k, (_, picture) in enumerate(stage.sources()):
             filmed[:] = [picture.y]
-            picture = _without_mouth(picture, stage.points[k], unit)
+            picture = _without_mouth(picture, stage.track.points[stage.rows[k]], unit)
             hidden[:] = [picture.y]
             yield picture
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lipwright.data.audio import SAMPLE_RATE_HZ
-from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.features import FeatureSettings
 from lipwright.data.mouth import MouthTrack, Speaker
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
@@ -21,17 +20,12 @@ def feature_settings(lipsync: LipSync) -> FeatureSettings:
     ModelError
         This Lipwright cannot compute such features.
     """
-    stated = dict(lipsync.config.features)
-    rates = (stated.pop("sample_rate_hz", None), stated.pop("step_hz", None))
     try:
-        settings = FeatureSettings(**stated)
-    except TypeError as error:
+        settings = FeatureSettings.from_dict(lipsync.config.features)
+        if settings.size != lipsync.config.feature_size:
+            raise ValueError(f"{lipsync.config.feature_size} numbers a step, here {settings.size}")
+    except ValueError as error:
         raise ModelError(f"the model was made with other feature settings ({error}); train it again") from None
-    if rates != (SAMPLE_RATE_HZ, STEP_HZ) or settings.size != lipsync.config.feature_size:
-        raise ModelError(
-            f"the model was made with other feature settings ({lipsync.config.feature_size} numbers a step from "
-            f"{rates[0]} Hz at {rates[1]} Hz; here {settings.size} from {SAMPLE_RATE_HZ} at {STEP_HZ}); train it again"
-        )
     return settings
 
 
@@ -64,3 +58,8 @@ def predict_mouth(lipsync: LipSync, features: np.ndarray, speaker: Speaker) -> M
     """
     xyz = speaker.place(lipsync.predict(features), lipsync.config.scale).astype(np.float32)
     return MouthTrack(xyz, np.ones(len(xyz), bool), speaker)
+
+
+def mean_mouth(lipsync: LipSync, speaker: Speaker) -> np.ndarray:
+    """Return the training mean on a person's neutral mouth, (40, 3): what a model says that has learned nothing."""
+    return speaker.place(lipsync.pca_mean.cpu().numpy().reshape(-1, 3), lipsync.config.scale)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from lipwright.data.features import FeatureSettings, compute_features, frame_ene
 from lipwright.data.landmarks import face_track, model_path
 from lipwright.data.media import file_sha256, probe, rate_of
 from lipwright.data.mouth import measure_mouth
+from lipwright.pipeline.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,6 @@ QUIETEST_DB = -60.0
 
 LEAST_FACE_RATE = 0.05
 """A source with a face in fewer of its frames is rejected."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what, done, in all)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from lipwright.models.device import choose_device
 from lipwright.models.lipsync import CONFIG, Config, LipSync
 from lipwright.models.metrics import pearson
 from lipwright.models.recurrent import State, carry
+from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,6 @@ COVERAGE = 20
 """An epoch hears each second of training about so many times."""
 
 METRICS_FILE = "metrics.jsonl"
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,10 @@ def _build(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, m
     components = min(settings.components, *shapes.shape)
     pca = PCA(components, svd_solver="full").fit(shapes)
     stated = corpus.settings["features"]
-    own = FeatureSettings(**{k: v for k, v in stated.items() if k not in ("sample_rate_hz", "step_hz")})
+    try:
+        own = FeatureSettings.from_dict(stated)
+    except ValueError as error:
+        raise CorpusError(f"{corpus.folder} was made with other feature settings ({error}); preprocess anew") from None
     config = Config(
         features=stated,
         feature_size=features.shape[1],
@@ -133,12 +134,18 @@ def _build(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, m
     return model
 
 
+def _arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a sequence teaches: standardised features (T, D), coefficients (T, P) and validity (T,)."""
+    features, shapes = (torch.from_numpy(a).to(model.feature_mean) for a in (sequence.features, sequence.shapes))
+    return model.standardise(features).cpu().numpy(), model.project(shapes).cpu().numpy(), sequence.valid
+
+
 class _Validation:
     """The held-out sequences, judged after each epoch."""
 
     def __init__(self, sequences: list[Sequence], model: LipSync) -> None:
         self._sequences, self._model = sequences, model
-        self._wanted = [model.project(torch.from_numpy(s.shapes).to(model.pca_mean)).cpu().numpy() for s in sequences]
+        self._wanted = [_arrays(model, s)[1] for s in sequences]
         self._measured = self._apertures([s.shapes for s in sequences])
 
     def _apertures(self, shapes: list[np.ndarray]) -> np.ndarray:
@@ -225,10 +232,7 @@ def train_model(
         report = _fit(model, train, held_out, settings, seed, partial / METRICS_FILE, progress)
         model.config = replace(model.config, training=asdict(settings) | {"seed": seed} | report)
         model.save(partial)
-        x = [model.standardise(torch.from_numpy(s.features).to(model.feature_mean)).cpu().numpy() for s in train + held_out]
-        y = [model.project(torch.from_numpy(s.shapes).to(model.feature_mean)).cpu().numpy() for s in train + held_out]
-        triples = [(a, b, s.valid) for a, b, s in zip(x, y, train + held_out, strict=True)]
-        fit_ridge(triples[: len(train)], triples[len(train) :]).save(partial)
+        fit_ridge(*([_arrays(model, s) for s in part] for part in (train, held_out))).save(partial)
         if out.exists():
             shutil.rmtree(out) if out.is_dir() else out.unlink()
         partial.rename(out)
@@ -249,9 +253,9 @@ def _fit(
     """Train the network in place, and leave it as it was at its best epoch."""
     device = model.feature_mean.device
     # The whole set lives on the device: a training step moves only indices.
-    x = model.standardise(torch.from_numpy(np.concatenate([s.features for s in train])).to(device))
-    y = model.project(torch.from_numpy(np.concatenate([s.shapes for s in train])).to(device))
-    valid = torch.from_numpy(np.concatenate([s.valid for s in train])).to(device)
+    x, y, valid = (
+        torch.from_numpy(np.concatenate(parts)).to(device) for parts in zip(*(_arrays(model, s) for s in train), strict=True)
+    )
     chunk = max(1, round(settings.bptt_s * STEP_HZ))
     chunks = iter(
         Streams(

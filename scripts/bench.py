@@ -86,10 +86,7 @@ def transcode(source: str, out: str) -> None:
     """Decode and encode, and nothing else, at the renderer's encoder setting."""
     media = probe(source)
     video = media.need_video()
-    size = {"width": video.width, "height": video.height}
-    with VideoWriter(
-        Path(out), **size, time_base=video.time_base, rate=video.average_rate, colour=video.colour, audio=media
-    ) as writer:
+    with VideoWriter.like(video, Path(out), audio=media) as writer:
         for frame in read_frames(media):
             writer.write(frame.yuv(), frame.time)
 

@@ -30,11 +30,9 @@ def cut(media: Media, head: Path, tail: Path) -> None:
     video = media.need_video()
     length = Fraction(len(read_speech(media)), SAMPLE_RATE_HZ)
     border = length * SHARE
-    kept = {"width": video.width, "height": video.height, "time_base": video.time_base, "rate": video.average_rate}
-    kept |= {"colour": video.colour, "crf": CRF, "audio": media}
     with (
-        VideoWriter(head, **kept, audio_span_s=(Fraction(0), border)) as first,
-        VideoWriter(tail, **kept, audio_span_s=(border, length)) as second,
+        VideoWriter.like(video, head, crf=CRF, audio=media, audio_span_s=(Fraction(0), border)) as first,
+        VideoWriter.like(video, tail, crf=CRF, audio=media, audio_span_s=(border, length)) as second,
     ):
         for frame in read_frames(media):
             if frame.time < border:

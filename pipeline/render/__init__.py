@@ -20,13 +20,12 @@ from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
 from lipwright.data.mouth import MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
 from lipwright.data.writer import CONTAINERS, VideoWriter
+from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.provenance import synthetic_tags
-from lipwright.pipeline.render.bank import Bank, are_windows, build_bank, window_boxes
+from lipwright.pipeline.render.bank import Bank, are_windows, bank_of, build_bank, window_boxes
 from lipwright.pipeline.render.choose import choose_windows, fade_windows
 from lipwright.pipeline.render.composite import Painted, paint_mouth
 from lipwright.pipeline.render.retime import plan_frames, play_frames
-
-Progress = Callable[[str, int, int], None]
 
 
 def painted_frames(
@@ -162,14 +161,12 @@ def render_video(
     samples = read_speech(sound)
     length_s = len(samples) / SAMPLE_RATE_HZ
     motion_of = _motion(Path(model) if model else None, Path(mouth) if mouth else None, samples, device)
-    track, tracking_s = _timed_track(media, progress)
+    sha256, tracking = file_sha256(target), time.perf_counter()
+    track = face_track(media, sha256=sha256, progress=told_as(progress, "track"))
+    tracking_s = time.perf_counter() - tracking
     motion = motion_of(_speaker_of(track, media))
     bank_began = time.perf_counter()
-    if bank is None:
-        faces = build_bank(media, track, file_sha256(target))
-    else:
-        other = probe(bank)
-        faces = build_bank(other, face_track(other, progress=_named(progress, "track")), file_sha256(Path(bank)))
+    faces = build_bank(media, track, sha256) if bank is None else bank_of(Path(bank), progress)
     bank_s = time.perf_counter() - bank_began
     indices, times = plan_frames(media, track.pts, length_s)
     mouths, valid = motion.at(np.array([float(t) for t in times]))
@@ -182,13 +179,9 @@ def render_video(
             current[:] = [frame.yuv()]
             yield current[0]
 
-    with VideoWriter(
+    with VideoWriter.like(
+        video,
         out,
-        width=video.width,
-        height=video.height,
-        time_base=video.time_base,
-        rate=video.average_rate,
-        colour=video.colour,
         audio=sound,
         tags=synthetic_tags(),
     ) as writer:
@@ -216,12 +209,3 @@ def render_video(
         "mask_share": round(float(np.mean(shares)), 4) if shares else 0.0,
         "synthetic": True,
     }
-
-
-def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return (lambda done, of: progress(what, done, of)) if progress else None
-
-
-def _timed_track(media: Media, progress: Progress | None) -> tuple[FaceTrack, float]:
-    began = time.perf_counter()
-    return face_track(media, progress=_named(progress, "track")), time.perf_counter() - began

@@ -16,9 +16,10 @@ from lipwright.data import cache
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.files import whole_file
-from lipwright.data.landmarks import FaceTrack
-from lipwright.data.media import Media, read_frames
+from lipwright.data.landmarks import FaceTrack, face_track
+from lipwright.data.media import Media, file_sha256, probe, read_frames
 from lipwright.data.mouth import LIPS
+from lipwright.pipeline.progress import Progress, told_as
 
 MOST_WINDOWS = 2000
 """Of longer footage, an evenly spaced selection is kept: more of the same mouths would not look better."""
@@ -120,6 +121,12 @@ def build_bank(media: Media, track: FaceTrack, sha256: str, *, end_s: float | No
     points = track.points[frames]
     face = pose[frames].to_face(points.astype(np.float64)).astype(np.float32)
     return Bank(file, frames, boxes, offsets, points, pose[frames], face)
+
+
+def bank_of(path: Path, progress: Progress | None = None) -> Bank:
+    """Collect the bank of other footage, tracked first if need be."""
+    media, sha256 = probe(path), file_sha256(path)
+    return build_bank(media, face_track(media, sha256=sha256, progress=told_as(progress, "track bank")), sha256)
 
 
 def _write_windows(file: Path, media: Media, frames: np.ndarray, boxes: np.ndarray) -> None:
