@@ -1,8 +1,11 @@
-"""Clips → training sequences: streams that run through the corpus one second at a time.
+"""Clips → training sequences: streams that run through the corpus one chunk at a time.
 
 `B` streams start at random offsets of the clips; each takes chunks in order, so that the state which the network carries
 from chunk to chunk is one that it will meet in use. At a clip's end a stream starts anew, near the start of another. So
-every second of the corpus is heard about equally often.
+every second of the corpus is heard about equally often. A clip no longer than a chunk is always heard from its start.
+
+What the streams will hear is drawn ahead, for many training steps, as three numbers a chunk. They are moved to the device
+once, and spread out to steps there: nothing crosses over in a training step.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -19,20 +24,63 @@ class Chunk:
 
     Attributes
     ----------
-    inputs : ndarray, shape (B, S), int64
+    inputs : Tensor, shape (B, S), int64
         Steps whose features are heard.
-    targets : ndarray, shape (B, S), int64
+    targets : Tensor, shape (B, S), int64
         Steps whose mouth is due at each output.
-    counts : ndarray, shape (B, S), bool
+    counts : Tensor, shape (B, S), bool
         Outputs that are due: not those of a time before the stream began, nor past its end.
-    fresh : ndarray, shape (B,), bool
+    fresh : Tensor, shape (B,), bool
         Streams that start here, with an empty state.
+    lengths : Tensor, shape (B,), int64
+        Steps of the chunk that lie in the clip; the inputs after them repeat the last one.
     """
 
-    inputs: np.ndarray
-    targets: np.ndarray
-    counts: np.ndarray
-    fresh: np.ndarray
+    inputs: Tensor
+    targets: Tensor
+    counts: Tensor
+    fresh: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The chunks of `N` training steps.
+
+    Attributes
+    ----------
+    first, began, last : Tensor, shape (N, B), int64
+        A chunk's first step, the step at which its stream began, and the last step of its clip.
+    size, delay
+        Steps of a chunk, and steps that outputs come late.
+    """
+
+    first: Tensor
+    began: Tensor
+    last: Tensor
+    size: int
+    delay: int
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def share(self, rank: int, ranks: int, device: torch.device | str = "cpu") -> Lessons:
+        """Return every `ranks`-th stream from the `rank`-th on, on a device."""
+        first, began, last = (t[:, rank::ranks].to(device) for t in (self.first, self.began, self.last))
+        return Lessons(first, began, last, self.size, self.delay)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        ahead = torch.arange(self.size, device=self.first.device)
+        for first, began, last in zip(self.first, self.began, self.last, strict=True):
+            heard = first[:, None] + ahead  # (B, S)
+            due = heard - self.delay
+            yield Chunk(
+                inputs=torch.minimum(heard, last[:, None]),
+                targets=torch.maximum(due, began[:, None]).minimum(last[:, None]),
+                counts=(heard <= last[:, None]) & (due >= began[:, None]),
+                fresh=first == began,
+                lengths=(last - first + 1).clamp(max=self.size),
+            )
 
 
 class Streams:
@@ -62,25 +110,25 @@ class Streams:
         if not spare.any():
             raise ValueError(f"No sequence is longer than the delay of {delay} steps: {max(lengths, default=0) = }.")
         self._chunk, self._delay, self._rng = chunk, delay, rng
-        self._clip = rng.choice(len(spare), size=streams, p=spare / spare.sum())
-        self._offset = rng.integers(0, spare[self._clip])  # where the stream began, in its clip
-        self._next = self._offset.copy()  # where it goes on
+        self._offsets = np.where(self._lengths <= chunk, np.minimum(spare, 1), spare)
         self._usable = np.flatnonzero(spare)
+        self._clip = rng.choice(len(spare), size=streams, p=spare / spare.sum())
+        self._offset = rng.integers(0, self._offsets[self._clip])  # where the stream began, in its clip
+        self._next = self._offset.copy()  # where it goes on
 
     def _restart(self, which: np.ndarray) -> None:
         """Let streams begin again within a chunk of a clip's start: anywhere in it, and ends would be heard far more often."""
         clip = self._rng.choice(self._usable, size=int(which.sum()))
-        offset = self._rng.integers(0, np.minimum(self._lengths[clip] - self._delay, self._chunk))
+        offset = self._rng.integers(0, np.minimum(self._offsets[clip], self._chunk))
         self._clip[which], self._offset[which], self._next[which] = clip, offset, offset
 
-    def __iter__(self) -> Iterator[Chunk]:
-        while True:
-            fresh = self._next == self._offset
-            step = self._next[:, None] + np.arange(self._chunk)  # within the clip
-            length, start = self._lengths[self._clip, None], self._starts[self._clip, None]
-            counts = (step < length) & (step - self._delay >= self._offset[:, None])
-            inputs = start + np.minimum(step, length - 1)
-            targets = start + np.clip(step - self._delay, 0, length - 1)
+    def take(self, count: int) -> Lessons:
+        """Draw the chunks of the next `count` training steps."""
+        drawn = np.empty((3, count, len(self._clip)), np.int64)
+        for k in range(count):
+            start, length = self._starts[self._clip], self._lengths[self._clip]
+            drawn[:, k] = start + self._next, start + self._offset, start + length - 1
             self._next = self._next + self._chunk
-            yield Chunk(inputs, targets, counts, fresh)
-            self._restart(self._next >= self._lengths[self._clip])
+            self._restart(self._next >= length)
+        first, began, last = torch.from_numpy(drawn)
+        return Lessons(first, began, last, self._chunk, self._delay)

@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from lipwright.models.device import choose_device
 from lipwright.models.errors import ModelError
-from lipwright.models.recurrent import Recurrent, State
+from lipwright.models.recurrent import CELLS, DIRECTIONS, Recurrent, State
 
-VERSION = 1
+VERSION = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+BLOCK_STEPS = 3000
+"""A prediction runs through so much at a time, where it need not hear all of it at once: memory stays small."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,10 @@ class Config:
     lookahead_ms: float | None = 200.0
     """How far after time t sound still changes the mouth of time t; None: the whole clip."""
     delay_steps: int = 18
-    """Steps that the output comes late: the look-ahead less the reach of a feature window."""
+    """Steps that the output comes late: the look-ahead less the reach of a feature window; 0 if the whole clip is heard."""
     hidden: int = 60
     layers: int = 1
+    layer_norm: bool = False
     input_dropout: float = 0.0
     dropout: float = 0.0
     corpus: str | None = None
@@ -62,10 +66,15 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:
                 raise ValueError(f"{name} is {value!r}, not a whole number from {bound} on")
+        for name, choice in {"cell": CELLS, "direction": DIRECTIONS}.items():
+            if getattr(self, name) not in choice:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(choice)}")
         if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
             raise ValueError(f"scale is {self.scale!r}, not a positive number")
         if self.lookahead_ms is not None and not isinstance(self.lookahead_ms, int | float):
             raise ValueError(f"lookahead_ms is {self.lookahead_ms!r}, neither a number nor null")
+        if self.lookahead_ms is None and (self.direction, self.delay_steps) != ("both", 0):
+            raise ValueError("lookahead_ms is null, the whole clip, which goes with direction both and delay_steps 0 alone")
         if not isinstance(self.features, dict):
             raise ValueError(f"features is {self.features!r}, not a set of settings")
 
@@ -101,10 +110,14 @@ class LipSync(nn.Module):
         self.network = Recurrent(
             d,
             p,
+            cell=config.cell,
             hidden=config.hidden,
             layers=config.layers,
+            direction=config.direction,
+            lookahead=None if config.lookahead_ms is None else config.delay_steps,
             input_dropout=config.input_dropout,
             dropout=config.dropout,
+            layer_norm=config.layer_norm,
         )
         shapes: dict[str, tuple[int, ...]] = {"feature_mean": (d,), "feature_std": (d,), "silence": (d,)}
         shapes |= {"pca_mean": (3 * k,), "pca_components": (p, 3 * k), "neutral": (k, 3)}
@@ -138,9 +151,12 @@ class LipSync(nn.Module):
         """
         self._check(features)
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
-        x = torch.cat([x, self.silence.expand(self.config.delay_steps, -1)])
-        y, _ = self.eval().network(self.standardise(x)[None])  # (1, T + delay, P)
-        return self.expand(y[0, self.config.delay_steps :]).cpu().numpy()
+        x = torch.cat([x, self.silence.expand(self.config.delay_steps, -1)])  # (T + delay, D)
+        state, said = None, []
+        for block in x.split(len(x) if self.config.lookahead_ms is None else BLOCK_STEPS):
+            y, state = self.eval().network(self.standardise(block)[None], state)
+            said.append(y[0])
+        return self.expand(torch.cat(said)[self.config.delay_steps :]).cpu().numpy()
 
     @torch.inference_mode()
     def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:
@@ -161,7 +177,7 @@ class LipSync(nn.Module):
             For the next call.
         """
         if self.config.lookahead_ms is None:
-            raise ModelError("this model hears the whole clip and cannot step; train one with --direction forward")
+            raise ModelError("this model hears the whole clip and cannot step; train one with --delay-ms")
         self._check(features)
         inner, heard = state if state is not None else (None, 0)
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)

@@ -43,28 +43,38 @@ def mean_distance(predicted: np.ndarray, measured: np.ndarray) -> float | None:
     return float(np.linalg.norm(predicted - measured, axis=-1).mean()) if len(measured) else None
 
 
-def lag_ms(predicted: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> float | None:
-    """Return by how much a predicted series (T,) comes after the measured one, ms, at their best correlation.
+def lag_curve(a: np.ndarray, b: np.ndarray, valid: np.ndarray) -> list[float | None]:
+    """Return the correlation of series `a` with `b` (T,) for each lag of `a` after `b`, −500 to +500 ms in steps.
 
-    The peak within ±500 ms is refined by a parabola. None if nothing varies.
+    Series shorter than four times that reach are compared within a quarter of their length.
     """
-    reach = min(LAG_REACH_STEPS, len(measured) // 4)
+    reach = min(LAG_REACH_STEPS, len(b) // 4)
     scores = []
     for lag in range(-reach, reach + 1):
-        now = slice(max(lag, 0), len(measured) + min(lag, 0))
-        then = slice(max(-lag, 0), len(measured) - max(lag, 0))
+        now = slice(max(lag, 0), len(b) + min(lag, 0))
+        then = slice(max(-lag, 0), len(b) - max(lag, 0))
         both = valid[now] & valid[then]
-        scores.append(pearson(predicted[now][both], measured[then][both]))
-    if any(s is None for s in scores) or not scores:
+        scores.append(pearson(a[now][both], b[then][both]))
+    return scores
+
+
+def peak_lag_ms(curve: list[float | None]) -> float | None:
+    """Return the lag at which a curve of `lag_curve` peaks, ms, refined by a parabola; None if nothing varies."""
+    if any(s is None for s in curve) or not curve:
         return None
-    score = np.array(scores, float)
+    score = np.array(curve, float)
     best = int(score.argmax())
     shift = 0.0
     if 0 < best < len(score) - 1:
         left, middle, right = score[best - 1 : best + 2]
         bend = left - 2 * middle + right
         shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
-    return float(best - reach + shift) * STEP_MS
+    return float(best - len(score) // 2 + shift) * STEP_MS
+
+
+def lag_ms(predicted: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> float | None:
+    """Return by how much a predicted series (T,) comes after the measured one, ms, at their best correlation."""
+    return peak_lag_ms(lag_curve(predicted, measured, valid))
 
 
 def _runs(mask: np.ndarray) -> np.ndarray:

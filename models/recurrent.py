@@ -1,33 +1,109 @@
-"""The recurrent network: features in, mouth coefficients out, one step every 10 ms.
+"""Recurrent networks: features in, mouth coefficients out, one step every 10 ms.
 
-An LSTM (Hochreiter & Schmidhuber 1997) carries what was heard in its cell state::
+Elman's network (1990) reads a sequence x_1 … x_T and keeps what it has heard in a hidden state h::
 
-    i, f, o = σ(W_* x_t + R_* h_{t-1} + b_*)        input, forget and output gates
-    c_t = f ⊙ c_{t-1} + i ⊙ tanh(W_c x_t + R_c h_{t-1} + b_c)
-    h_t = o ⊙ tanh(c_t)
+    h_t = f(V x_t + W h_{t-1} + b_h)        f = tanh, or ReLU
     ŷ_t = U h_t + b_y
 
-The mouth often moves before the sound that it shapes: the output for time t is read off `delay` steps later, when the
-network has heard that much more (Graves & Schmidhuber 2005; Suwajanakorn et al. 2017, section 3.1: 200 ms).
+The loss is the sum of the losses of all steps. Its gradient runs back through time (BPTT, `lipwright.models.bptt`), and in
+the product Π ∂h_j/∂h_{j-1} = Π diag(f′) W it vanishes or explodes. Remedies, all of them here:
+
+- **gates** (LSTM, Hochreiter & Schmidhuber 1997), which carry what was heard in a cell state c that is added to, not
+  multiplied by a matrix; the GRU (Cho et al. 2014) does it with one state less::
+
+      i, f, o = σ(V_* x_t + W_* h_{t-1} + b_*)        input, forget and output gates
+      c_t = f ⊙ c_{t-1} + i ⊙ tanh(V_c x_t + W_c h_{t-1} + b_c)
+      h_t = o ⊙ tanh(c_t)
+
+- **ReLU**, whose slope is 1 where it is on, with W = I to begin with (Le, Jaitly & Hinton 2015);
+- **truncated BPTT**: `carry` hands the state on and lets no gradient back;
+- **faster hardware**: PyTorch's fused kernels run every cell here, on CPU or GPU.
+
+The mouth often moves before the sound that it shapes, so the output for time t has to wait for later sound. Either the
+output is read off `delay` steps late (Graves & Schmidhuber 2005; Suwajanakorn et al. 2017, section 3.1), or a second
+network reads the future backwards (Schuster & Paliwal 1997): all of it, or so much of it as the look-ahead allows.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-State = tuple[Tensor, Tensor]
-"""Hidden and cell state, each (layers, B, hidden)."""
+CELLS = ("lstm", "gru", "rnn-tanh", "rnn-relu")
+DIRECTIONS = ("forward", "both")
+
+State = tuple[Tensor, ...]
+"""What a network remembers between two stretches of time: tensors (n, B, size), streams in the second place."""
+
+
+def make_cell(name: str, inputs: int, hidden: int) -> nn.RNNBase:
+    """Make one layer of a cell; `ValueError` if it is not one of `CELLS`."""
+    if name == "lstm":
+        return nn.LSTM(inputs, hidden, batch_first=True)
+    if name == "gru":
+        return nn.GRU(inputs, hidden, batch_first=True)
+    if name == "rnn-tanh":
+        return nn.RNN(inputs, hidden, batch_first=True, nonlinearity="tanh")
+    if name == "rnn-relu":
+        cell = nn.RNN(inputs, hidden, batch_first=True, nonlinearity="relu")
+        none = torch.zeros(hidden)  # inputs weigh little at first (section 3 of their paper): h would run away along W = I
+        start = {"weight_hh_l0": torch.eye(hidden), "bias_ih_l0": none, "bias_hh_l0": none}
+        cell.load_state_dict(start | {"weight_ih_l0": 1e-3 * torch.randn(hidden, inputs)})
+        return cell
+    raise ValueError(f"Expected a cell out of {', '.join(CELLS)}, got {name = }.")
+
+
+class Stack(nn.Module):
+    """Layers of one cell, read in one direction: each hears the states of the one below, normalised and dropped out."""
+
+    def __init__(self, cell: str, inputs: int, hidden: int, layers: int, *, dropout: float, layer_norm: bool) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList([make_cell(cell, hidden if k else inputs, hidden) for k in range(layers)])
+        norm = nn.LayerNorm if layer_norm else nn.Identity
+        self.between = nn.ModuleList([nn.Sequential(norm(hidden), nn.Dropout(dropout)) for _ in range(layers - 1)])
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Map x (B, T, D) and a state to the top layer's h (B, T, hidden) and the state after them.
+
+        The state is h (layers, B, hidden), and c of the same shape where the cell has one.
+        """
+        after: list[State] = []
+        for k, cell in enumerate(self.cells):
+            if k:
+                x = self.between[k - 1](x)
+            before = None if state is None else tuple(s[k : k + 1].contiguous() for s in state)
+            # PyTorch wants h and c as a pair, and h alone without its tuple.
+            x, own = cell(x, before[0] if before is not None and len(before) == 1 else before)
+            after.append(own if isinstance(own, tuple) else (own,))
+        return x, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
 
 
 class Recurrent(nn.Module):
-    """Dropout → LSTM layers → dropout → one linear map.
+    """Dropout → recurrent layers → dropout → one linear map.
 
     Parameters
     ----------
-    features, hidden, layers, outputs
-        Sizes: `D` inputs a step, LSTM units, LSTM layers, `P` outputs a step.
+    features, outputs
+        `D` inputs and `P` outputs a step.
+    cell
+        One of `CELLS`.
+    hidden, layers
+        Units of a layer, and layers (of each direction).
+    direction
+        ``forward``: hears the past. ``both``: a second stack of layers hears the future, read backwards; the two meet in
+        the linear map.
+    lookahead
+        With ``both``: steps of the future that are heard, t … t + lookahead, in training as in use; None is the whole
+        sequence. With a bound, output step t belongs to time t − lookahead, since the network waits to hear so far.
     input_dropout, dropout
-        Shares of inputs and of LSTM outputs that training drops, 0 to 1.
+        Shares of inputs, and of outputs of a layer, that training drops, 0 to 1.
+    layer_norm
+        Normalise the states of a layer before the next one hears them.
+
+    Raises
+    ------
+    ValueError
+        The cell or the direction is unknown.
     """
 
     def __init__(
@@ -35,35 +111,79 @@ class Recurrent(nn.Module):
         features: int,
         outputs: int,
         *,
+        cell: str = "lstm",
         hidden: int = 60,
         layers: int = 1,
+        direction: str = "forward",
+        lookahead: int | None = None,
         input_dropout: float = 0.0,
         dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        if direction not in DIRECTIONS:
+            raise ValueError(f"Expected a direction out of {', '.join(DIRECTIONS)}, got {direction = }.")
+        self.lookahead = lookahead
         self.drop_input = nn.Dropout(input_dropout)
-        self.cells = nn.LSTM(features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.past = Stack(cell, features, hidden, layers, dropout=dropout, layer_norm=layer_norm)
+        self.future: Stack | None = None
+        if direction == "both":
+            self.future = Stack(cell, features, hidden, layers, dropout=dropout, layer_norm=layer_norm)
         self.drop = nn.Dropout(dropout)
-        self.read_out = nn.Linear(hidden, outputs)
+        self.read_out = nn.Linear(hidden if self.future is None else 2 * hidden, outputs)
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over a stretch of time.
 
         Parameters
         ----------
         x : Tensor, shape (B, T, D), float32
         state
-            Where the stretch before left off; None is silence before time began (zeros).
+            Where the stretch before left off; None is the beginning of time (zeros).
+        lengths : Tensor, shape (B,), int64
+            Steps of each sequence that are real, the rest being padding: where the whole future is heard, it begins
+            there. None: all.
 
         Returns
         -------
         y : Tensor, shape (B, T, P), float32
-            Output step t belongs to time t − delay.
         state
             To go on from.
         """
-        hidden, state = self.cells(self.drop_input(x), state)  # (B, T, hidden)
-        return self.read_out(self.drop(hidden)), state
+        x = self.drop_input(x)
+        if self.future is None:
+            h, state = self.past(x, state)  # (B, T, hidden)
+        elif self.lookahead is None:
+            h, state = self.past(x, state)
+            ahead, _ = self.future(reverse(x, lengths))  # h_t of what comes after t, t itself included
+            h = torch.cat([h, reverse(ahead, lengths)], -1)  # (B, T, 2·hidden)
+        else:
+            h, state = self._bounded(x, state)
+        return self.read_out(self.drop(h)), state
+
+    def _bounded(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Hear the past up to t and the future t … t + lookahead, for every t that has been heard so far ahead."""
+        assert self.future is not None
+        assert self.lookahead is not None
+        late = self.lookahead
+        h, kept = self.past(x, None if state is None else state[:-2])
+        # The last `late` inputs, and states of the past, wait in the state: (late, B, D) and (late, B, hidden).
+        waiting = state[-2:] if state is not None else tuple(s.new_zeros(late, len(s), s.shape[-1]) for s in (x, h))
+        x, h = (torch.cat([w.transpose(0, 1), s], 1) for w, s in zip(waiting, (x, h), strict=True))  # (B, late + T, …)
+        steps = x.shape[1] - late
+        windows = x.unfold(1, late + 1, 1).permute(0, 1, 3, 2)  # (B, T, late + 1, D): t … t + late
+        _, (ahead, *_) = self.future(windows.flip(2).flatten(0, 1))
+        y = torch.cat([h[:, :steps], ahead[-1].unflatten(0, (-1, steps))], -1)  # (B, T, 2·hidden)
+        return y, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1))
+
+
+def reverse(x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Turn sequences (B, T, D) round in time, each within its own length (B,); padding stays where it is."""
+    if lengths is None:
+        return x.flip(1)
+    step = torch.arange(x.shape[1], device=x.device)
+    turned = lengths[:, None] - 1 - step  # (B, T)
+    return x.gather(1, torch.where(turned >= 0, turned, step)[..., None].expand_as(x))
 
 
 def carry(state: State, fresh: Tensor) -> State:
@@ -72,4 +192,4 @@ def carry(state: State, fresh: Tensor) -> State:
     Truncated backpropagation through time: values flow on, gradients stop here.
     """
     keep = (~fresh).to(state[0].dtype)[None, :, None]
-    return state[0].detach() * keep, state[1].detach() * keep
+    return tuple(s.detach() * keep for s in state)

@@ -10,6 +10,7 @@ _HOMES = {
     "train_model": "train",
     "render_video": "render",
     "evaluate_model": "evaluate",
+    "inspect_runs": "inspect",
     "export_mouth": "export",
     "make_demo": "demo",
 }

@@ -6,7 +6,6 @@ import time
 
 _BEGAN = time.perf_counter()  # `elapsed_s` counts the imports too
 
-import inspect  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from dataclasses import dataclass, replace  # noqa: E402
 from enum import StrEnum  # noqa: E402
+from inspect import Signature, signature  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Annotated, Any  # noqa: E402
 
@@ -48,12 +48,28 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class Cell(StrEnum):
+    """What a network is made of."""
+
+    lstm = "lstm"
+    gru = "gru"
+    rnn_tanh = "rnn-tanh"
+    rnn_relu = "rnn-relu"
+
+
+class Direction(StrEnum):
+    """Which way a network hears."""
+
+    forward = "forward"
+    both = "both"
+
+
 @dataclass(frozen=True)
 class Common:
     """The options that every command has."""
 
     json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")] = False
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result on the same machine.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result on the same machine.")] = 0
     device: Annotated[Device, typer.Option("--device", help="Where the network runs.")] = Device.auto
     force: Annotated[bool, typer.Option("--force", help="Replace what is already there.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False
@@ -98,8 +114,8 @@ def _stop(*_: object) -> None:
 
 def _command(run: Callable[..., None]) -> Callable[..., None]:
     """Make a function a command: with the common options, given to it as one, and errors that are words and exit codes."""
-    own = list(inspect.signature(run, eval_str=True).parameters.values())
-    shared = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(Common, eval_str=True).parameters.values()]
+    own = list(signature(run, eval_str=True).parameters.values())
+    shared = [p.replace(kind=p.KEYWORD_ONLY) for p in signature(Common, eval_str=True).parameters.values()]
     names = {p.name for p in shared}
 
     def guarded(**options: Any) -> None:
@@ -118,7 +134,7 @@ def _command(run: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(code) from None
 
     parameters = [*(p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "common"), *shared]
-    guarded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    guarded.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     guarded.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name=run.__name__, help=run.__doc__)(guarded)
     return guarded
@@ -148,7 +164,8 @@ def _progress(quiet: bool) -> Iterator[Progress]:
 
 
 def _tell(result: dict[str, Any], as_json: bool, words: Callable[[], str]) -> None:
-    typer.echo(json.dumps(result, indent=2) if as_json else words())
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+        typer.echo(json.dumps(result, indent=2) if as_json else words())
 
 
 @_command
@@ -185,21 +202,40 @@ _DEFAULT = TrainSettings()
 def train(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder made by preprocess.")],
     out: Annotated[Path, typer.Option("--out", help="Model folder to make.")],
-    delay_ms: Annotated[float, typer.Option("--delay-ms", min=13, help=_HELP["delay_ms"])] = _DEFAULT.delay_ms,
-    bptt_s: Annotated[float, typer.Option("--bptt-s", min=0.01, help=_HELP["bptt_s"])] = _DEFAULT.bptt_s,
+    cell: Annotated[Cell, typer.Option("--cell", help=_HELP["cell"])] = Cell(_DEFAULT.cell),
+    direction: Annotated[Direction, typer.Option("--direction", help=_HELP["direction"])] = Direction(_DEFAULT.direction),
+    delay_ms: Annotated[float | None, typer.Option("--delay-ms", min=13, help=_HELP["delay_ms"])] = _DEFAULT.delay_ms,
+    bptt_s: Annotated[float, typer.Option("--bptt-s", help=_HELP["bptt_s"])] = _DEFAULT.bptt_s,
     hidden: Annotated[int, typer.Option("--hidden", min=1, help=_HELP["hidden"])] = _DEFAULT.hidden,
     layers: Annotated[int, typer.Option("--layers", min=1, help=_HELP["layers"])] = _DEFAULT.layers,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help=_HELP["epochs"])] = _DEFAULT.epochs,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that made RUN.")] = False,
     *,
     common: Common,
 ) -> None:
-    """Train a model on a corpus."""
+    """Train a model on a corpus. torchrun --no-python lipwright train … trains in several processes."""
     from lipwright.pipeline import train_model
 
-    settings = replace(_DEFAULT, delay_ms=delay_ms, bptt_s=bptt_s, hidden=hidden, layers=layers, epochs=epochs)
+    settings = replace(
+        _DEFAULT,
+        cell=cell.value,
+        direction=direction.value,
+        delay_ms=delay_ms,
+        bptt_s=bptt_s,
+        hidden=hidden,
+        layers=layers,
+        epochs=epochs,
+    )
     with _progress(common.quiet) as progress:
         result = train_model(
-            corpus, out, settings, device=common.device.value, seed=common.seed, force=common.force, progress=progress
+            corpus,
+            out,
+            settings,
+            device=common.device.value,
+            seed=common.seed,
+            force=common.force,
+            resume=resume,
+            progress=progress,
         )
     _tell(result, common.json, lambda: _trained(result))
 
@@ -280,11 +316,47 @@ def _table(clip: dict[str, Any]) -> str:
     for metric in [m for m in metrics if m != "seen"]:
         cells = [column.get(metric) for column in columns.values()]
         rows.append([metric, *("–" if cell is None else f"{cell:.3f}" for cell in cells)])
+    return _columns(rows)
+
+
+def _columns(rows: list[list[str]]) -> str:
+    """Lay cells out in columns, the first to the left, the others to the right."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return "\n".join(
         row[0].ljust(widths[0]) + "".join("  " + cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
         for row in rows
     )
+
+
+@_command
+def inspect(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Model folders made by train.")],
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", help="Whose speech they hear; by default what each was trained on.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Figure to make: .png, .svg or .pdf.")] = Path("inspect.png"),
+    *,
+    common: Common,
+) -> None:
+    """Show what networks learned: how far back their gradient flows, and how late they speak."""
+    from lipwright.pipeline import inspect_runs
+
+    result = inspect_runs(runs, out, corpus=corpus, device=common.device.value, seed=common.seed, force=common.force)
+    _tell(result, common.json, lambda: _looked(result))
+
+
+AT_MS = (0, 50, 100, 200, 500, 1000, 2000)
+
+
+def _looked(result: dict[str, Any]) -> str:
+    """Lay the gradients out, one row a run."""
+    rows = [["gradient, ms back:", *map(str, AT_MS), "fades at", "speaks after sound", "mouth after sound"]]
+    for look in result["runs"]:
+        flow = dict(zip(look["back_ms"], look["gradient"], strict=True))
+        cells = [f"{flow[at] / flow[0]:.2g}" if at in flow else "–" for at in AT_MS]
+        ends = [look["fades_ms"], look["learned_delay_ms"], look["mouth_lag_ms"]]
+        rows.append([look["run"], *cells, *("–" if end is None else f"{end:.0f} ms" for end in ends)])
+    return f"{_columns(rows)}\n\n{result['figure']}"
 
 
 @_command

@@ -158,7 +158,6 @@ def make_demo(
     """
     try:
         import espeakng_loader  # noqa: F401
-        import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingPartError(f"the demo needs {error.name}; pip install 'lipwright[demo]'") from error
     out = Path(out)

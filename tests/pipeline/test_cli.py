@@ -22,6 +22,7 @@ from lipwright.data.errors import (
     TrackError,
 )
 from lipwright.models.errors import ModelError
+from lipwright.models.recurrent import CELLS, DIRECTIONS
 from lipwright.pipeline import cli
 from lipwright.pipeline.settings import TrainSettings, help_of
 
@@ -72,10 +73,16 @@ def test_every_command_is_offered_and_takes_the_common_options(run: CliRunner) -
 
 def test_training_options_show_the_settings_own_help_and_defaults(run: CliRunner) -> None:
     described = " ".join(run.invoke(cli.app, ["train", "--help"]).output.split())
-    for name in ("delay_ms", "bptt_s", "hidden", "layers", "epochs"):
+    for name in ("cell", "direction", "delay_ms", "bptt_s", "hidden", "layers", "epochs"):
         assert f"--{name.replace('_', '-')}" in described
         assert help_of(TrainSettings)[name] in described
-        assert f"[default: {getattr(TrainSettings(), name)}" in described
+        default = getattr(TrainSettings(), name)
+        assert default is None or f"[default: {default}" in described
+
+
+def test_the_choices_of_cell_and_direction_are_the_networks() -> None:
+    assert tuple(cli.Cell) == CELLS
+    assert tuple(cli.Direction) == DIRECTIONS
 
 
 # Failing --------------------------------------------------------------------------------------------------------------

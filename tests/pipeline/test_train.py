@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from lipwright.data.corpus import Corpus
@@ -19,8 +22,11 @@ from lipwright.data.errors import CorpusError, InputError, OutputExistsError
 from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
+from lipwright.models.recurrent import CELLS
+from lipwright.pipeline.fit import FIXED_STEPS
+from lipwright.pipeline.sequences import arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
-from lipwright.pipeline.train import FIXED_STEPS, METRICS_FILE, load_sequences, train_model
+from lipwright.pipeline.train import FIT_FILE, METRICS_FILE, build_model, train_model
 
 Maker = Callable[..., Path]
 QUICK = TrainSettings(epochs=2, hidden=12, bptt_s=0.5, streams=20)
@@ -86,6 +92,130 @@ def test_the_output_hears_no_further_than_it_says(toy_corpus: Maker, tmp_path: P
     assert 80 - 10 < config.delay_steps * 10 + reach_ms <= 80
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("direction", "delay_ms"), [("forward", None), ("both", None), ("both", 60.0)])
+def test_every_cell_learns_in_every_direction(
+    toy_corpus: Maker, tmp_path: Path, cell: str, direction: str, delay_ms: float | None
+) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    rate = 0.002 if cell == "rnn-relu" else 0.01  # what is let grow grows fast
+    settings = replace(
+        QUICK, cell=cell, direction=direction, delay_ms=delay_ms or (40.0 if direction == "forward" else None),
+        epochs=8, hidden=16, dropout=0.0, input_dropout=0.0, learning_rate=rate, averaging=0.9,
+    )  # fmt: skip
+    report = train_model(corpus, tmp_path / "run", settings, device="cpu")
+    assert report["val_aperture_r"] > 0.7
+    config = LipSync.load(tmp_path / "run").config
+    assert (config.cell, config.direction, config.lookahead_ms) == (cell, direction, settings.delay_ms)
+    assert config.delay_steps == (0 if settings.delay_ms is None else (settings.delay_ms - 12.5) // 10)
+
+
+def test_by_default_the_past_waits_200_ms_and_both_hear_the_whole_clip() -> None:
+    assert TrainSettings(direction="forward").lookahead_ms == 200
+    assert TrainSettings(direction="both").lookahead_ms is None
+    assert TrainSettings(direction="both", delay_ms=90.0).lookahead_ms == 90
+
+
+# Backpropagation through time -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bptt_s", [17.0, 1000.0, math.inf])
+@pytest.mark.parametrize("cell", ["rnn-tanh", "lstm"])
+def test_truncation_longer_than_the_clip_is_the_full_gradient(
+    toy_corpus: Maker, tmp_path: Path, cell: str, bptt_s: float
+) -> None:
+    corpus = Corpus.load(toy_corpus(tmp_path / "corpus"))
+    settings = replace(
+        QUICK, cell=cell, bptt_s=bptt_s, epochs=1, streams=20, delay_ms=40, dropout=0.0, input_dropout=0.0, clip_norm=1e9
+    )
+    train_model(corpus.folder, tmp_path / "run", settings, device="cpu", seed=5)
+    (sequence,), _, mean_scale = load_sequences(corpus)
+    torch.manual_seed(5)
+    model = build_model([sequence], corpus, settings, mean_scale)
+    x, y, valid = (torch.from_numpy(a) for a in arrays(model, sequence))
+    late = model.config.delay_steps
+    said = model.network(x[None])[0][0, late:]
+    (((said - y[: len(said)]) ** 2).mean(-1) * valid[: len(said)]).sum().div(valid[: len(said)].sum()).backward()
+    saved = load_file(tmp_path / "run" / FIT_FILE)
+    for k, weight in enumerate(model.network.parameters()):
+        assert weight.grad is not None
+        # One step was taken, so Adam's first moment is a tenth of the gradient.
+        assert saved[f"adam.{k}.step"] == 1
+        np.testing.assert_allclose(10 * saved[f"adam.{k}.exp_avg"], weight.grad.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("bptt_s", [0.01, 0.0, -1.0, math.nan])
+def test_a_window_of_one_step_is_refused(toy_corpus: Maker, tmp_path: Path, bptt_s: float) -> None:
+    _refused(tmp_path, toy_corpus(tmp_path / "corpus"), InputError, "window of one step.*0.02 or more", bptt_s=bptt_s)
+
+
+# Going on -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{}, {"direction": "both"}, {"direction": "both", "delay_ms": 60.0, "cell": "gru"}])
+def test_a_resumed_training_equals_one_that_never_stopped(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any]) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    settings = replace(QUICK, epochs=5, learning_rate=0.01, **change)
+    whole = train_model(corpus, tmp_path / "whole", settings, device="cpu", seed=7)
+    train_model(corpus, tmp_path / "parts", replace(settings, epochs=2), device="cpu", seed=7)
+    parts = train_model(corpus, tmp_path / "parts", settings, device="cpu", seed=7, resume=True)
+    assert {k: v for k, v in parts.items() if k not in ("run", "elapsed_s")} == {
+        k: v for k, v in whole.items() if k not in ("run", "elapsed_s")
+    }
+    for name in ("model.safetensors", FIT_FILE):
+        a, b = load_file(tmp_path / "whole" / name), load_file(tmp_path / "parts" / name)
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+    assert (tmp_path / "whole" / METRICS_FILE).read_text() == (tmp_path / "parts" / METRICS_FILE).read_text()
+
+
+def test_a_training_that_has_ended_has_nothing_to_go_on_with(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    first = train_model(corpus, tmp_path / "run", QUICK, device="cpu")
+    before = _weights(tmp_path / "run")
+    again = train_model(corpus, tmp_path / "run", QUICK, device="cpu", resume=True)
+    assert again["epochs"] == first["epochs"]
+    assert all(np.array_equal(before[k], v) for k, v in _weights(tmp_path / "run").items())
+    assert len((tmp_path / "run" / METRICS_FILE).read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden": 13}, "trained with hidden 12, not 13"),
+        ({"cell": "gru"}, "trained with cell lstm, not gru"),
+        ({"direction": "both", "delay_ms": 200.0}, "trained with direction forward, not both"),
+        ({"delay_ms": 150.0}, r"trained with lookahead_ms 200\.0, not 150\.0"),
+        ({"layers": 2}, "trained with layers 1, not 2"),
+        ({"components": 5}, "trained with components 20, not 5"),
+    ],
+)
+def test_another_architecture_is_not_resumed(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    train_model(corpus, tmp_path / "run", QUICK, device="cpu")
+    before = _weights(tmp_path / "run")
+    with pytest.raises(InputError, match=words) as caught:
+        train_model(corpus, tmp_path / "run", replace(QUICK, **change), device="cpu", resume=True)
+    assert "\n" not in str(caught.value)
+    assert all(np.array_equal(before[k], v) for k, v in _weights(tmp_path / "run").items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "run"]
+
+
+def test_what_cannot_be_resumed_says_why(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    with pytest.raises(InputError, match="run holds no training to resume"):
+        train_model(corpus, tmp_path / "run", QUICK, device="cpu", resume=True)
+    train_model(corpus, tmp_path / "run", QUICK, device="cpu")
+    other = toy_corpus(tmp_path / "other", (20.0, 20.0))
+    with pytest.raises(InputError, match="trained on another corpus"):
+        train_model(other, tmp_path / "run", QUICK, device="cpu", resume=True)
+    saved = tmp_path / "run" / FIT_FILE
+    saved.write_bytes(saved.read_bytes()[:999])
+    with pytest.raises(InputError, match=f"{FIT_FILE} is missing or broken"):
+        train_model(corpus, tmp_path / "run", QUICK, device="cpu", resume=True)
+    assert LipSync.load(tmp_path / "run")
+
+
 # Little data ----------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +279,15 @@ def test_features_that_are_not_numbers_are_refused(toy_corpus: Maker, tmp_path: 
     corpus = Corpus.load(folder)
     clip = corpus.load_clip(corpus.rows[0]["id"])
     clip.features[50] = np.nan
+    corpus.save_clip(corpus.rows[0]["id"], clip)
+    _refused(tmp_path, folder, CorpusError, "not numbers")
+
+
+def test_a_mouth_that_is_not_numbers_is_refused(toy_corpus: Maker, tmp_path: Path) -> None:
+    folder = toy_corpus(tmp_path / "corpus")
+    corpus = Corpus.load(folder)
+    clip = corpus.load_clip(corpus.rows[0]["id"])
+    clip.mouth[50, 3] = np.nan
     corpus.save_clip(corpus.rows[0]["id"], clip)
     _refused(tmp_path, folder, CorpusError, "not numbers")
 

@@ -1,0 +1,190 @@
+"""Model → what it learned: how far back through time its gradient flows, and how late it speaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence as Several
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lipwright.data.corpus import Corpus
+from lipwright.data.errors import CorpusError, InputError, require_new
+from lipwright.data.features import STEP_HZ
+from lipwright.data.files import whole_file
+from lipwright.data.mouth import aperture
+from lipwright.models.gradient_flow import gradient_flow
+from lipwright.models.lipsync import LipSync
+from lipwright.models.metrics import LAG_REACH_STEPS, lag_curve, peak_lag_ms
+from lipwright.pipeline.predict import feature_settings, load_model
+from lipwright.pipeline.sequences import Sequence, arrays, load_sequences
+
+REACH_STEPS = 2 * STEP_HZ
+"""The gradient is followed back for two seconds, or as far as the clips go."""
+
+WINDOWS = 64
+FADED = 0.01
+"""A gradient has faded when its norm is this share of what it was at the step of the loss."""
+
+
+def inspect_runs(
+    runs: Several[Path | str],
+    out: Path | str,
+    *,
+    corpus: Path | str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Look into trained models, and draw what is seen side by side.
+
+    Parameters
+    ----------
+    runs
+        Model folders.
+    out
+        Figure to make: .png, .svg or .pdf.
+    corpus
+        Whose speech they hear for it; None is for each the corpus that it was trained on.
+    device
+        Where the networks run.
+    seed
+        Chooses the windows.
+    force
+        Replace `out` if it exists.
+
+    Returns
+    -------
+    dict
+        ``figure``, ``elapsed_s``, and ``runs``, for each: ``run``, ``cell``, ``direction``, ``lookahead_ms``;
+        ``gradient``, the median of ‖∂L_T/∂h_k‖ over windows of real speech at ``back_ms`` before T; ``fades_ms``, where it
+        falls under a hundredth of what it is at T (None: nowhere within reach); ``lag_ms``, lags of the opening of the mouth
+        after the loudness of the sound, with the correlation of the two in ``said`` by the network as it speaks and
+        ``measured``; ``learned_delay_ms``, how late the network speaks after the sound that it hears, and
+        ``mouth_lag_ms``, how late the measured mouth is.
+
+    Raises
+    ------
+    ModelError
+        A run cannot be read.
+    CorpusError, InputError
+        The corpus is missing or has other features; the clips are shorter than half a second; the figure's kind is unknown.
+    OutputExistsError
+        `out` exists and `force` is false.
+    """
+    began = time.perf_counter()
+    out = Path(out)
+    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{out} names no kind of figure; use .png, .svg or .pdf")
+    require_new(out, force)
+    looks = [_look(Path(run), None if corpus is None else Path(corpus), device, seed) for run in runs]
+    with whole_file(out) as partial:
+        _draw(looks, partial, out.suffix[1:].lower())
+    return {"runs": looks, "figure": str(out), "elapsed_s": round(time.perf_counter() - began, 3)}
+
+
+def _look(run: Path, corpus: Path | None, device: str, seed: int) -> dict[str, Any]:
+    """Look into one model."""
+    model = load_model(run, device)
+    config = model.config
+    if corpus is None and config.corpus is None:
+        raise InputError(f"{run} does not say what it was trained on; pass --corpus")
+    opened = Corpus.load(corpus or Path(str(config.corpus)))
+    if opened.settings["features"] != feature_settings(model).to_dict():
+        raise CorpusError(f"{opened.folder} has other features than {run} was trained on; preprocess anew")
+    train, held_out, _ = load_sequences(opened)
+    sequences = train + held_out
+    flow = _flow(model, sequences, np.random.default_rng(seed))
+    faded = np.flatnonzero(flow < FADED * flow[0])
+    said, measured = _lags(model, sequences)
+    late_ms = config.delay_steps * 1000 // STEP_HZ  # the network speaks so much after the time that it speaks for
+    lags_ms = [1000 * lag // STEP_HZ for lag in range(-LAG_REACH_STEPS, LAG_REACH_STEPS + 1)]
+    own, real = peak_lag_ms(said), peak_lag_ms(measured)
+    return {
+        "run": str(run),
+        "cell": config.cell,
+        "direction": config.direction,
+        "lookahead_ms": config.lookahead_ms,
+        "back_ms": [1000 * k // STEP_HZ for k in range(len(flow))],
+        "gradient": flow.tolist(),
+        "fades_ms": int(faded[0]) * 1000 // STEP_HZ if len(faded) else None,
+        "lag_ms": lags_ms,
+        "said": said,
+        "measured": measured,
+        "delay_ms": late_ms,
+        "learned_delay_ms": None if own is None else own + late_ms,
+        "mouth_lag_ms": real,
+    }
+
+
+def _flow(model: LipSync, sequences: list[Sequence], rng: np.random.Generator) -> np.ndarray:
+    """Return the median of ‖∂L_T/∂h_k‖ over windows of speech, for T − k = 0, 1, … (float64)."""
+    late = model.config.delay_steps
+    ahead = REACH_STEPS if model.config.lookahead_ms is None else late
+    longest = max(len(s.features) for s in sequences)
+    reach = min(REACH_STEPS, longest - ahead - STEP_HZ // 2)
+    if reach < STEP_HZ // 2:
+        raise InputError(f"the longest clip has {longest / STEP_HZ:.2f} s, too short to follow a gradient through")
+    heard, wanted = [], []
+    places = [
+        (x, y, t) for x, y, valid in (arrays(model, s) for s in sequences) for t in range(reach, len(x) - ahead) if valid[t]
+    ]
+    if not places:
+        raise InputError("no mouth is seen where sound enough comes before and after it")
+    for k in rng.integers(len(places), size=WINDOWS):
+        x, y, t = places[k]
+        heard.append(x[t - reach : t + ahead + 1])
+        wanted.append(y[t])
+    x, y = (torch.from_numpy(np.stack(part)).to(model.feature_mean) for part in (heard, wanted))
+    with torch.no_grad():
+        said = model.network(x)[0][:, reach if model.config.lookahead_ms is None else -1]  # ŷ_T
+    # The past ends where the output is formed: a network that only hears the past goes on to the end of the look-ahead.
+    past = x if model.config.direction == "forward" else x[:, : reach + 1]
+    return np.median(gradient_flow(model.network, past, 2 * (said - y) / y.shape[1]).double().cpu().numpy(), axis=0)
+
+
+def _lags(model: LipSync, sequences: list[Sequence]) -> tuple[list[float | None], list[float | None]]:
+    """Return the correlation of loudness with the opening of the mouth, by lag: as predicted, and as measured."""
+    loudness = feature_settings(model).mfcc  # log energy follows the coefficients
+    gap = np.zeros(LAG_REACH_STEPS)  # so that no clip is compared with the next
+    parts: list[list[np.ndarray]] = []
+    for s in sequences:
+        said, measured = (
+            aperture(s.speaker.place(shapes, model.config.scale)) for shapes in (model.predict(s.features), s.shapes)
+        )
+        parts.append([np.concatenate([series, gap]) for series in (said, measured, s.features[:, loudness], s.valid)])
+    said, measured, sound, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
+    valid = valid.astype(bool)
+    return lag_curve(said, sound, valid), lag_curve(measured, sound, valid)
+
+
+def _draw(looks: list[dict[str, Any]], out: Path, kind: str) -> None:
+    """Draw gradient flow and lags, a curve a run."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = [f"{Path(look['run']).name} ({look['cell']}, {look['direction']})" for look in looks]
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+        for look, name in zip(looks, names, strict=True):
+            flow = np.array(look["gradient"])
+            left.semilogy(np.array(look["back_ms"]) / 1000, flow / flow[0], label=name)
+            said = np.array(look["said"], float)
+            late = np.array(look["lag_ms"]) + look["delay_ms"]
+            (line,) = right.plot(late, said)
+            right.plot(look["learned_delay_ms"], np.nanmax(said), "o", color=line.get_color(), markersize=4)
+        left.axhline(FADED, color="0.7", linewidth=0.8, linestyle=":")
+        left.set(
+            xlabel="T − k, seconds back from the loss", ylabel="‖∂L$_T$/∂h$_k$‖ over its value at k = T", title="Gradient flow"
+        )
+        left.legend()
+        measured = np.array(looks[0]["measured"], float)
+        right.plot(looks[0]["lag_ms"], measured, color="0.5", linestyle="--", label="the mouth, measured")
+        right.set(xlabel="output after sound, ms", ylabel="correlation of opening with loudness", title="Learned delay")
+        right.legend(loc="upper left")
+        figure.savefig(out, format=kind, dpi=150)
+        plt.close(figure)

@@ -1,0 +1,97 @@
+"""Several processes train one network: the same as one process would, and one of them speaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from lipwright.pipeline.settings import TrainSettings
+from lipwright.pipeline.train import FIT_FILE, METRICS_FILE, train_model
+
+Maker = Callable[..., Path]
+
+# 17 streams of 0.4 s over 17 s are 50 steps an epoch, and do not divide by two.
+SETTINGS = TrainSettings(
+    epochs=1,
+    hidden=12,
+    bptt_s=0.4,
+    streams=17,
+    delay_ms=60.0,
+    dropout=0.0,
+    input_dropout=0.0,
+    learning_rate=0.01,
+    averaging=0.9,
+)
+STEPS = 50
+
+
+def torchrun(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("change", ["", "direction='both', delay_ms=None", "direction='both', cell='gru'"])
+def test_two_processes_train_as_one(toy_corpus: Maker, tmp_path: Path, change: str) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\nfrom dataclasses import replace\n"
+        "from lipwright.pipeline.settings import TrainSettings\nfrom lipwright.pipeline.train import train_model\n"
+        f"settings = replace({SETTINGS!r}, {change})\n"
+        "if __name__ == '__main__':\n    train_model(sys.argv[1], sys.argv[2], settings, device='cpu', seed=3)\n"
+    )
+    done = torchrun(str(script), str(corpus), str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    subprocess.run([sys.executable, str(script), str(corpus), str(tmp_path / "one")], check=True)
+    one, two = (load_file(tmp_path / name / FIT_FILE) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert one["adam.0.step"] == two["adam.0.step"] == STEPS
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], atol=1e-5, err_msg=name)
+    rows = [json.loads((tmp_path / name / METRICS_FILE).read_text()) for name in ("one", "two")]
+    for key in rows[0]:
+        assert rows[1][key] == pytest.approx(rows[0][key], abs=1e-5), key
+    # The weights are still on their way, by far more than the tolerance: their running average lags behind.
+    assert np.abs(one["network.read_out.weight"] - one["average.read_out.weight"]).max() > 1e-3
+
+
+def test_of_several_processes_one_speaks(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    lipwright = str(Path(sys.executable).parent / "lipwright")
+    train = ("--no-python", lipwright, "train", str(corpus), "--out", str(tmp_path / "run"), "--json", "--device", "cpu")
+    done = torchrun(*train, "--epochs", "1", "--hidden", "8")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 1
+    more = torchrun(*train, "--epochs", "2", "--hidden", "8", "--resume")
+    assert more.returncode == 0, more.stderr
+    assert len((tmp_path / "run" / METRICS_FILE).read_text().splitlines()) == 2
+    again = torchrun(*train)
+    assert again.returncode != 0
+    assert "already exists" in again.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "run"]
+
+
+def test_more_processes_than_streams_are_refused(toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import nullcontext
+
+    from lipwright.data.errors import InputError
+    from lipwright.pipeline import train
+    from lipwright.pipeline.processes import Team
+
+    monkeypatch.setattr(train, "team", lambda device: nullcontext(Team(0, 18)))
+    with pytest.raises(InputError, match="17 streams cannot be shared by 18 processes"):
+        train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", SETTINGS, device="cpu")
