@@ -102,7 +102,7 @@ class Fit:
         self.mean_loss = float((self.y[self.valid] ** 2).mean())
         self.network = copy.deepcopy(model.network)
         on_gpu = device.type == "cuda"
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate, fused=on_gpu)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)  # with a fused optimiser it does not ask the GPU
         self.epoch = 0
         self.best = Outcome()
@@ -113,7 +113,7 @@ class Fit:
         shared = self.team.share(self.network)
         while self.epoch < self.epochs and not self._stale():
             self.epoch += 1
-            loss, norm = self._train(shared)
+            loss, norm = self.train_epoch(shared)
             if not math.isfinite(loss) or loss > DIVERGED * self.mean_loss:
                 raise InputError(
                     f"training diverged in epoch {self.epoch}: loss {loss:.3g}, always the mean mouth {self.mean_loss:.3g}; "
@@ -134,7 +134,7 @@ class Fit:
     def _stale(self) -> bool:
         return self.judged and self.epoch - self.best.epochs >= self.settings.patience
 
-    def _train(self, network: nn.Module) -> tuple[float, float]:
+    def train_epoch(self, network: nn.Module) -> tuple[float, float]:
         """Train for one epoch; return the mean loss, and the mean norm of the gradient before it is clipped."""
         settings, team = self.settings, self.team
         rng = np.random.default_rng([self.seed, self.epoch])

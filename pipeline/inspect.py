@@ -100,7 +100,7 @@ def _look(run: Path, corpus: Path | None, device: str, seed: int) -> dict[str, A
     faded = np.flatnonzero(flow < FADED * flow[0])
     said, measured = _lags(model, sequences)
     late_ms = config.delay_steps * 1000 // STEP_HZ  # the network speaks so much after the time that it speaks for
-    lags_ms = [1000 * lag // STEP_HZ for lag in range(-LAG_REACH_STEPS, LAG_REACH_STEPS + 1)]
+    lags_ms = [1000 * (k - len(said) // 2) // STEP_HZ for k in range(len(said))]
     own, real = peak_lag_ms(said), peak_lag_ms(measured)
     return {
         "run": str(run),

@@ -5,6 +5,8 @@
 Prints, and writes to FOLDER/bench.json:
 
 - preprocessing against decoding + bare FaceLandmarker in as many processes (ratio of speeds, 1 = as fast);
+- a training step against the bare forward and backward pass of `torch.nn.LSTM` at the same shape, and with a GPU also how
+  long 300 passes over a 17-hour corpus take;
 - rendering 720p, track and bank cached, against bare decoding → encoding at the same encoder setting, whole processes;
 - peak memory of a one-minute and a five-minute render.
 
@@ -19,9 +21,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -35,6 +39,8 @@ from lipwright.pipeline.demo import LESSON, VOICE
 
 RATE = Fraction(30)
 WIDTH, HEIGHT = 1280, 720
+LONG_CORPUS_STEPS = 6_100_000
+"""The paper's 17 hours, at 100 steps a second."""
 
 
 def make_talker(path: Path, seconds: float, seed: int) -> None:
@@ -91,6 +97,60 @@ def transcode(source: str, out: str) -> None:
             writer.write(frame.yuv(), frame.time)
 
 
+def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float]:
+    """Time our training step and the bare pass in turn, on a corpus; return the medians (ms) and their ratio.
+
+    On a GPU, whatever makes the host wait inside an epoch is reported as a warning.
+    """
+    import torch
+
+    from lipwright.data.corpus import Corpus
+    from lipwright.pipeline.fit import Fit
+    from lipwright.pipeline.processes import Team
+    from lipwright.pipeline.sequences import load_sequences
+    from lipwright.pipeline.settings import TrainSettings
+    from lipwright.pipeline.train import build_model
+
+    opened, settings = Corpus.load(corpus), TrainSettings()
+    train, _, scale = load_sequences(opened)
+    fit = Fit(build_model(train, opened, settings, scale).to(device), train, [], settings, 0, Team())
+    both = settings.direction == "both"
+    bare = torch.nn.LSTM(fit.x.shape[1], settings.hidden, settings.layers, batch_first=True, bidirectional=both).to(device)
+    x = torch.randn(settings.streams, fit.chunk, fit.x.shape[1], device=device)
+    by_h = torch.randn_like(bare(x)[0])
+
+    def pass_bare() -> None:
+        for _ in range(fit.steps_per_epoch):
+            bare.zero_grad(set_to_none=True)
+            with torch.autocast(device, torch.float16, enabled=device == "cuda"):
+                h, _ = bare(x)
+            h.backward(by_h.to(h.dtype))
+
+    def pass_ours() -> None:
+        fit.epoch += 1
+        fit.train_epoch(fit.network)
+
+    def ms(run: Callable[[], None]) -> float:
+        began = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return 1000 * (time.perf_counter() - began) / fit.steps_per_epoch
+
+    pass_bare()
+    pass_ours()
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("warn")
+    times = np.array([(ms(pass_ours), ms(pass_bare)) for _ in range(rounds)])
+    ours, theirs = np.median(times, 0)
+    return {
+        "ms": round(float(ours), 2),
+        "bare_ms": round(float(theirs), 2),
+        "ratio": round(float(np.median(times[:, 0] / times[:, 1])), 3),
+        "heard_steps": settings.streams * fit.chunk,
+    }
+
+
 def timed(command: list[str], cache: Path) -> tuple[float, float]:
     """Run a command as a whole process; return its wall time (s) and peak memory (MB)."""
     began = time.perf_counter()
@@ -128,7 +188,7 @@ def main() -> None:
                 make_talker(path, 30.0, seed)
     lipwright = str(Path(sys.executable).parent / "lipwright")
     here = str(Path(__file__).resolve())
-    result: dict[str, object] = {"videos": [str(v) for v in videos]}
+    result: dict[str, Any] = {"videos": [str(v) for v in videos]}
 
     paths = [str(v) for v in videos]
     frames = sum(1 for v in videos for _ in read_frames(probe(v)))
@@ -143,6 +203,15 @@ def main() -> None:
         "ratio": round(bare_s / ours_s, 3),
     }
     print("preprocess:", json.dumps(result["preprocess"]), flush=True)
+
+    import torch
+
+    result["training_step"] = {"cpu": training_step(Path(corpus), "cpu")}
+    if torch.cuda.is_available():
+        on_gpu = training_step(Path(corpus), "cuda")
+        passes_s = 300 * LONG_CORPUS_STEPS / on_gpu["heard_steps"] * on_gpu["ms"] / 1000
+        result["training_step"] |= {"cuda": on_gpu, "300_passes_of_17_hours_s": round(passes_s)}
+    print("training step:", json.dumps(result["training_step"]), flush=True)
 
     run = str(out / "run")
     timed([lipwright, "train", corpus, "--out", run, "--epochs", "3", "--force", "-q"], cache)

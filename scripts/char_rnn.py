@@ -27,7 +27,7 @@ import sys
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -37,13 +37,10 @@ from torch.nn import functional as F
 from lipwright.data.errors import InputError
 from lipwright.models.recurrent import CELLS, Recurrent, State, carry
 
-SKIPPED = {"site-packages", "test", "tests", "idlelib"}
-"""Folders of the standard library that are left out."""
+SKIPPED = {"site-packages", "test", "tests", "idlelib"}  # folders of the standard library
 UNKNOWN, RARE = "\ufffd", 20
 HELD_OUT = 20
-"""One file in so many is held out, and one character for so many of the cap."""
-ORDERS = 8
-"""The longest context of the n-gram model, in characters."""
+"""One file in so many is held out, and one character for so many of the cap, from ten files if there are ten."""
 
 
 def read_texts(folder: Path, suffix: str, max_chars: int, seed: int, skipped: set[str]) -> tuple[str, str]:
@@ -53,19 +50,18 @@ def read_texts(folder: Path, suffix: str, max_chars: int, seed: int, skipped: se
     paths = sorted(p for p in folder.rglob("*") if p.name.endswith(suffix) and p.is_file())
     paths = [p for p in paths if not skipped.intersection(p.relative_to(folder).parts)]
     if len(paths) < 2:
-        raise InputError(
-            f"{folder} holds {len(paths)} files ending in {suffix}; one to train on and one to judge by are needed"
-        )
+        raise InputError(f"{folder} holds {len(paths)} files ending in {suffix}; one to train on, one to judge by are needed")
     random.Random(seed).shuffle(paths)
     trained = [p for k, p in enumerate(paths) if k % HELD_OUT]
-    return read_until(trained, max_chars), read_until(paths[::HELD_OUT], math.ceil(max_chars / HELD_OUT))
+    judged, most = paths[::HELD_OUT], math.ceil(max_chars / HELD_OUT)
+    return read_until(trained, max_chars, max_chars), read_until(judged, most, math.ceil(most / min(len(judged), 10)))
 
 
-def read_until(paths: list[Path], most: int) -> str:
-    """Join files, a line end after each, and cut them at `most` characters; what is not UTF-8 becomes `UNKNOWN`."""
+def read_until(paths: list[Path], most: int, each: int) -> str:
+    """Join files, `each` characters of one at most and a line end, up to `most`; what is not UTF-8 becomes `UNKNOWN`."""
     text = ""
     for path in paths:
-        text += path.read_text(encoding="utf-8", errors="replace") + "\n"
+        text += path.read_text(encoding="utf-8", errors="replace")[:each] + "\n"
         if len(text) > most:
             break
     return text[:most]
@@ -82,13 +78,13 @@ def encode(text: str, symbols: str) -> Tensor:
     return torch.tensor([places.get(c, 0) for c in text], dtype=torch.int64)
 
 
-def ngram_probabilities(train: str, text: str, symbols: int, orders: int = ORDERS) -> Iterator[list[float]]:
-    """Yield for order 0, 1, … the probability of each character of `text` after those before it, (N,).
+def ngram_probabilities(train: str, text: str, symbols: int, most: int = 8) -> Iterator[list[float]]:
+    """Yield for order 0, 1, …, `most` the probability of each character of `text` after those before it, (N,).
 
     P_n asks for P_{n-1} of the same character and for nothing else, so the counts of one order are in memory at a time.
     """
     p = [1 / symbols] * len(text)
-    for order in range(orders + 1):
+    for order in range(most + 1):
         count = Counter(train[k : k + order + 1] for k in range(len(train) - order))
         total, kinds = Counter[str](), Counter[str]()
         for gram, n in count.items():
@@ -106,13 +102,10 @@ def one_hot(ids: Tensor, network: Recurrent) -> Tensor:
     return F.one_hot(ids, network.read_out.out_features).float()
 
 
-def train_network(
-    network: Recurrent, ids: Tensor, *, streams: int, bptt: int, lr: float, steps: int, minutes: float = 0.0
-) -> None:
-    """Train on ids (N,) by truncated BPTT, for so many steps, or minutes if any are given, and print how it goes."""
+def train_network(network: Recurrent, ids: Tensor, streams: int, bptt: int, lr: float, steps: int, minutes: float) -> None:
+    """Train on ids (N,) by truncated BPTT, for so many minutes, or for so many steps if 0, and print how it goes."""
     length = (len(ids) - 1) // streams
-    windows = length // bptt
-    if not windows:
+    if not (windows := length // bptt):
         raise InputError(f"{len(ids)} characters to train on are too few for --streams {streams} times --bptt {bptt}")
     inputs, targets = (ids[k : k + streams * length].view(streams, length) for k in (0, 1))  # (B, length)
     optimiser = torch.optim.AdamW(network.parameters(), lr=lr)
@@ -168,17 +161,6 @@ def sample_ids(network: Recurrent, prompt: Tensor, count: int, *, temperature: f
     return ids[len(prompt) :]
 
 
-def at_least(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
-    """Return a reader of options: a finite number of the kind, `least` or more."""
-
-    def read(word: str) -> float:
-        if not least <= (value := kind(word)) < math.inf:
-            raise argparse.ArgumentTypeError(f"expected {least:g} or more, got {word}")
-        return value
-
-    return read
-
-
 def main(words: list[str] | None = None) -> None:
     """Read the options and run; what is wrong with the input is one line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,21 +168,25 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--suffix", default=".py", help="how the names of the text files end")
     parser.add_argument("--prompt", default="\n", help="what the sample goes on from")
     parser.add_argument("--cell", choices=CELLS, default="lstm")
-    for name, kind, least, default, meaning in (
-        ("max-chars", int, 1, 5_000_000, "most characters to train on"),
-        ("hidden", int, 1, 384, "units of a layer"),
-        ("layers", int, 1, 1, "layers"),
-        ("streams", int, 1, 32, "streams of text read side by side"),
-        ("bptt", int, 1, 64, "steps that the gradient runs back"),
-        ("lr", float, 0, 3e-3, "learning rate at the start; it falls to 0 as half a cosine"),
-        ("steps", int, 1, 2700, "windows to train on"),
-        ("minutes", float, 0, 0.0, "time to train for, instead of --steps; the result then hangs on the machine"),
-        ("seed", int, 0, 0, "of the order of files, the weights and the sample"),
-        ("sample", int, 0, 400, "characters to sample"),
-        ("temperature", float, 0.01, 0.8, "of the sample: at 1 as the network believes, below more cautious"),
-    ):
-        parser.add_argument(f"--{name}", type=at_least(kind, least), default=default, help=f"{meaning} ({default})")
+    numbers = (
+        ("max-chars", 1, 5_000_000, "most characters to train on"),
+        ("hidden", 1, 384, "units of a layer"),
+        ("layers", 1, 1, "layers"),
+        ("streams", 1, 16, "streams of text read side by side"),
+        ("bptt", 1, 64, "steps that the gradient runs back"),
+        ("lr", 0, 3e-3, "learning rate at the start; it falls to 0 as half a cosine"),
+        ("steps", 1, 10_000, "windows to train on"),
+        ("minutes", 0, 0.0, "time to train for, instead of --steps; the result then hangs on the machine's speed"),
+        ("seed", 0, 0, "of the order of files, the weights and the sample"),
+        ("sample", 0, 400, "characters to sample"),
+        ("temperature", 0.01, 0.8, "of the sample: at 1 as the network believes, below more cautious"),
+    )
+    for name, _, default, meaning in numbers:
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{meaning} ({default})")
     args = parser.parse_args(words)
+    for name, least, *_ in numbers:
+        if not getattr(args, name.replace("-", "_")) >= least:
+            parser.error(f"--{name} has to be {least} or more")
     try:
         run(args)
     except (InputError, OSError) as error:
@@ -218,15 +204,13 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"the files held out of {folder} have {len(judged)} characters; two at least are needed to judge by")
     torch.manual_seed(args.seed)
     network = Recurrent(len(symbols), len(symbols), cell=args.cell, hidden=args.hidden, layers=args.layers)
-    size = sum(p.numel() for p in network.parameters())
     print(f"{len(ids)} characters to train on, {len(judged)} held out ({(judged == 0).sum()} unknown), {len(symbols)} symbols")
     train_network(network, ids, **{k: getattr(args, k) for k in ("streams", "bptt", "lr", "steps", "minutes")})
-    print(f"held out: {args.cell} of {size} parameters {bits_per_character(network, judged):.3f} bits/character", flush=True)
-    train, text = ("".join(symbols[k] for k in part) for part in (ids, judged))
-    for order, p in enumerate(ngram_probabilities(train, text, len(symbols))):
-        print(
-            f"held out: n-grams up to order {order} {-sum(map(math.log2, p[1:])) / len(p[1:]):.3f} bits/character", flush=True
-        )
+    print(f"held out: {args.cell} of {args.hidden} units {bits_per_character(network, judged):.3f} bits/character", flush=True)
+    texts = tuple("".join(symbols[k] for k in part) for part in (ids, judged))  # with the unknown replaced
+    for order, p in enumerate(ngram_probabilities(*texts, len(symbols))):
+        bits = -sum(map(math.log2, p[1:])) / len(p[1:])
+        print(f"held out: n-grams up to order {order} {bits:.3f} bits/character", flush=True)
     drawn = sample_ids(network, encode(args.prompt or "\n", symbols), args.sample, temperature=args.temperature, seed=args.seed)
     print(f"sample at temperature {args.temperature:g}:", args.prompt + "".join(symbols[k] for k in drawn), sep="\n")
 

@@ -207,6 +207,59 @@ def test_preprocess_of_nothing_usable_fails(lipwright: Any, refuse: Refuse, bad:
     refuse("train", "gone", "--out", "run", names="gone", says="make one with lipwright preprocess")
 
 
+LESSONS = [
+    (["--delay-ms", 60_000], 3, "--delay-ms 60000 is longer than the longest clip"),
+    (["--bptt-s", 0.01], 3, "window of one step.*use 0.02 or more"),
+    (["--bptt-s", "nan"], 3, "window of one step.*use 0.02 or more"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), LESSONS)
+def test_a_network_that_cannot_learn_so(refuse: Refuse, trained: Any, words: list[Any], code: int, says: str) -> None:
+    refuse("train", trained.corpus, "--out", "run", *words, code=code, names="--", says=says)
+
+
+def test_an_unknown_cell_or_direction_is_a_usage_error(lipwright: Any, trained: Any, tmp_path: Path) -> None:
+    for option, choices in (("--cell", "lstm.*gru.*rnn-tanh.*rnn-relu"), ("--direction", "forward.*both")):
+        ran = lipwright("train", trained.corpus, "--out", "run", option, "transformer", cwd=tmp_path)
+        assert ran.code == 2
+        assert re.search(f"Invalid value for '{option}': 'transformer' is not one of.*{choices}", ran.err)
+        assert ran.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_cannot_be_gone_on_with(refuse: Refuse, trained: Any, tmp_path: Path) -> None:
+    again = ["train", trained.corpus, "--resume", "--device", "cpu", "--out"]
+    refuse(*again, "gone", names="gone", says="no training to resume; train without --resume first")
+    shutil.copytree(trained.run, tmp_path / "run")
+    for words, says in (
+        (["--cell", "gru"], "trained with cell lstm, not gru; resume it so"),
+        (["--hidden", 12], "trained with hidden 60, not 12; resume it so"),
+        (["--delay-ms", 90], "trained with lookahead_ms .*, not 90.0; resume it so"),
+    ):
+        refuse(*again, "run", *words, names="run", says=says)
+
+
+def test_a_corpus_with_values_that_are_not_numbers(refuse: Refuse, trained: Any, tmp_path: Path) -> None:
+    from lipwright.data.corpus import Corpus
+
+    shutil.copytree(trained.corpus, tmp_path / "corpus")
+    corpus = Corpus.load(tmp_path / "corpus")
+    (row,) = corpus.usable
+    clip = corpus.load_clip(row["id"])
+    clip.features[7, 3] = np.inf
+    corpus.save_clip(row["id"], clip)
+    refuse("train", "corpus", "--out", "run", names=row["id"], says="not numbers; run lipwright preprocess again")
+
+
+def test_what_cannot_be_inspected(refuse: Refuse, trained: Any, tmp_path: Path) -> None:
+    refuse("inspect", trained.run, "--out", "look.txt", names="look.txt", says="use .png, .svg or .pdf")
+    refuse("inspect", trained.run, "gone", names="gone", says="does not exist; train one")
+    refuse("inspect", trained.run, "--corpus", "gone", names="gone", says="make one with lipwright preprocess")
+    (tmp_path / "inspect.png").write_bytes(b"mine")
+    refuse("inspect", trained.run, names="inspect.png", says="already exists")
+
+
 def test_evaluate_judges_what_it_can_and_names_the_rest(lipwright: Any, bad: Path, trained: Any, tmp_path: Path) -> None:
     ran = lipwright(
         "evaluate", "--model", trained.run, bad / "faceless.mp4", bad / "short.mp4", bad / "mute.mp4", "--json", cwd=tmp_path

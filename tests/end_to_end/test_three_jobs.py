@@ -177,6 +177,26 @@ def test_people_get_words_and_tables(lipwright: Any, trained: Any, talk: Any, tm
     assert {line.split()[0] for line in lines[1:]} >= METRICS
 
 
+def test_inspect_shows_how_far_back_a_gradient_flows(lipwright: Any, trained: Any, tmp_path: Path) -> None:
+    ran = lipwright("inspect", trained.run, "--json", cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    (look,) = ran.json["runs"]
+    assert (look["run"], look["cell"]) == (str(trained.run), "lstm")
+    assert (tmp_path / "inspect.png").read_bytes().startswith(b"\x89PNG")
+    words = lipwright("inspect", trained.run, trained.run, "--out", "look.svg", cwd=tmp_path)
+    assert words.code == 0
+    assert words.out.count(str(trained.run)) == 2
+    assert words.out.splitlines()[-1] == "look.svg"
+
+
+def test_a_training_goes_on_from_the_command_line(lipwright: Any, trained: Any, tmp_path: Path) -> None:
+    words = ["train", trained.corpus, "--out", "run", "--device", "cpu", "--json", "--epochs"]
+    assert lipwright(*words, 2, cwd=tmp_path).code == 0
+    assert lipwright(*words, 3, cwd=tmp_path).code == 3
+    assert lipwright(*words, 3, "--resume", cwd=tmp_path).code == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
 # Corpora --------------------------------------------------------------------------------------------------------------
 
 

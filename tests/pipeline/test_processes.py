@@ -27,7 +27,6 @@ SETTINGS = TrainSettings(
     delay_ms=60.0,
     dropout=0.0,
     input_dropout=0.0,
-    learning_rate=0.01,
     averaging=0.9,
 )
 STEPS = 50
