@@ -18,7 +18,7 @@ class TrainSettings:
 
     cell: str = "lstm"
     """What the network is made of: gated cells, or Elman's with tanh or ReLU."""
-    direction: str = "forward"
+    direction: str = "both"
     """forward: hears the past, and says the mouth late. both: a second network hears the future, read backwards."""
     delay_ms: float | None = None
     """How far ahead it hears: the mouth of time t may depend on sound up to t + delay. By default 200, and with both the

@@ -207,12 +207,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"{len(ids)} characters to train on, {len(judged)} held out ({(judged == 0).sum()} unknown), {len(symbols)} symbols")
     train_network(network, ids, **{k: getattr(args, k) for k in ("streams", "bptt", "lr", "steps", "minutes")})
     print(f"held out: {args.cell} of {args.hidden} units {bits_per_character(network, judged):.3f} bits/character", flush=True)
-    texts = tuple("".join(symbols[k] for k in part) for part in (ids, judged))  # with the unknown replaced
+    texts = tuple("".join(symbols[k] for k in part.tolist()) for part in (ids, judged))  # with the unknown replaced
     for order, p in enumerate(ngram_probabilities(*texts, len(symbols))):
         bits = -sum(map(math.log2, p[1:])) / len(p[1:])
         print(f"held out: n-grams up to order {order} {bits:.3f} bits/character", flush=True)
     drawn = sample_ids(network, encode(args.prompt or "\n", symbols), args.sample, temperature=args.temperature, seed=args.seed)
-    print(f"sample at temperature {args.temperature:g}:", args.prompt + "".join(symbols[k] for k in drawn), sep="\n")
+    print(f"sample at temperature {args.temperature:g}:", args.prompt + "".join(symbols[k] for k in drawn.tolist()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -185,6 +185,14 @@ def test_offsets_are_spread_over_the_clip() -> None:
     assert np.histogram(offsets, 9, (0, 900))[0].min() > 350
 
 
+def test_streams_begin_in_a_clip_as_often_as_it_is_long() -> None:
+    lengths = [300, 3000, 900, 18]
+    first = take(streams(lengths, count=8000, delay=18), 1)[0].inputs[:, 0]
+    shares = np.bincount(clip_of(first, lengths), minlength=4) / 8000
+    usable = np.array([282, 2982, 882, 0])
+    np.testing.assert_allclose(shares, usable / usable.sum(), atol=0.02)
+
+
 @pytest.mark.parametrize(("lengths", "delay"), [([18, 5], 18), ([10], 50), ([0, 0], 0), ([], 0)])
 def test_clips_without_anything_due_are_refused(lengths: list[int], delay: int) -> None:
     with pytest.raises(ValueError, match=str(delay)):

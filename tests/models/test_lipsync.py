@@ -13,10 +13,17 @@ import pytest
 import torch
 
 from lipwright.data.features import HOP, FeatureSettings, compute_features
+from lipwright.models import lipsync as module
 from lipwright.models.errors import ModelError
-from lipwright.models.lipsync import CONFIG, WEIGHTS, Config, LipSync
+from lipwright.models.lipsync import CONFIG, VERSION, WEIGHTS, Config, LipSync
+from lipwright.models.recurrent import CELLS
 
 FEATURES = FeatureSettings()
+
+WHOLE: dict[str, Any] = {"direction": "both", "lookahead_ms": None, "delay_steps": 0}
+BOUNDED: dict[str, Any] = {"direction": "both"}
+cells = pytest.mark.parametrize("cell", CELLS)
+directions = pytest.mark.parametrize("direction", ["forward", "both"])
 
 
 def model(**changes: Any) -> LipSync:
@@ -30,8 +37,11 @@ def model(**changes: Any) -> LipSync:
     made = LipSync(replace(config, **changes)).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for weight in made.network.parameters():
-            weight.mul_(2)  # so that what was heard long ago still matters
+        for name, weight in made.network.named_parameters():
+            if made.config.cell != "rnn-relu" or "cells" not in name:
+                weight.mul_(2)  # so that what was heard long ago still matters
+            elif "weight" in name:
+                weight.mul_(0.8 if "weight_hh" in name else 60.0)  # and where nothing squashes, does not run away
     made.feature_mean.normal_(0, 5, generator=generator)
     made.feature_std.uniform_(5, 20, generator=generator)
     made.silence.copy_(torch.from_numpy(compute_features(np.zeros(1600, np.float32))[5]))
@@ -50,38 +60,48 @@ def features(steps: int = 250, seed: int = 0) -> np.ndarray:
 # Predicting -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, 5, 18, 250])
-@pytest.mark.parametrize("delay", [0, 18])
-def test_a_mouth_for_every_step(steps: int, delay: int) -> None:
-    shapes = model(delay_steps=delay).predict(features(steps))
+@cells
+@pytest.mark.parametrize("steps", [1, 5, 18, 80])
+@pytest.mark.parametrize("changes", [{}, {"delay_steps": 0}, BOUNDED, BOUNDED | {"delay_steps": 0}, WHOLE], ids=str)
+def test_a_mouth_for_every_step(cell: str, steps: int, changes: dict[str, Any]) -> None:
+    shapes = model(cell=cell, **changes).predict(features(steps))
     assert shapes.shape == (steps, 40, 3)
     assert shapes.dtype == np.float32
     assert np.isfinite(shapes).all()
-    assert np.ptp(shapes, axis=0).max() > 0.01 or steps == 1
+    assert np.ptp(shapes, axis=0).max() > 0.01 or steps <= 18  # in the silence after a short clip the mouth may rest
 
 
+SIZES = {"whole": [70], "steps": [1] * 70, "tens": [10] * 7, "few": [17, 1, 52], "any": [30, 3, 37]}
+
+
+@cells
+@directions
+@pytest.mark.parametrize("delay", [0, 18])
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("sizes", [[250], [1] * 250, [10] * 25, [17, 1, 232], [100, 3, 147]])
-def test_stepping_in_any_chunks_equals_predicting(layers: int, sizes: list[int]) -> None:
-    lipsync, x = model(layers=layers), features()
-    silence = np.repeat(lipsync.silence.numpy()[None], 18, 0)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_stepping_in_any_chunks_equals_predicting(cell: str, direction: str, delay: int, layers: int, sizes: str) -> None:
+    lipsync = model(cell=cell, direction=direction, delay_steps=delay, layers=layers, layer_norm=layers > 1)
+    x, cuts = features(70), np.cumsum(SIZES[sizes])[:-1]
+    silence = [np.repeat(lipsync.silence.numpy()[None], delay, 0)] if delay else []
     state, parts = None, []
-    for part in [*np.split(x, np.cumsum(sizes)[:-1]), silence]:
+    for part in [*np.split(x, cuts), *silence]:
         shapes, state = lipsync.step(part, state)
         parts.append(shapes)
     np.testing.assert_allclose(np.concatenate(parts), lipsync.predict(x), atol=1e-5)
 
 
-def test_steps_come_out_as_soon_as_they_may() -> None:
-    lipsync, state, seen = model(), None, []
+@directions
+def test_steps_come_out_as_soon_as_they_may(direction: str) -> None:
+    lipsync, state, seen = model(direction=direction), None, []
     for part in np.split(features(60), 12):
         shapes, state = lipsync.step(part, state)
         seen.append(len(shapes))
     assert seen == [0, 0, 0, 2, *[5] * 8]
 
 
-def test_two_streams_do_not_share_a_state() -> None:
-    lipsync = model()
+@directions
+def test_two_streams_do_not_share_a_state(direction: str) -> None:
+    lipsync = model(direction=direction)
     a, b = features(100, 1), features(100, 2)
     first_a, state_a = lipsync.step(a[:50])
     first_b, state_b = lipsync.step(b[:50])
@@ -91,21 +111,26 @@ def test_two_streams_do_not_share_a_state() -> None:
         np.testing.assert_allclose(np.concatenate(got), lipsync.predict(x)[:82], atol=1e-5)
 
 
+@cells
+@directions
 @pytest.mark.parametrize("delay", [0, 5, 18])
-@pytest.mark.parametrize("changed_from", [1, 40, 100, 249])
-def test_later_features_do_not_change_a_mouth(delay: int, changed_from: int) -> None:
-    lipsync, x = model(delay_steps=delay), features()
+@pytest.mark.parametrize("changed_from", [1, 40, 249])
+def test_later_features_do_not_change_a_mouth(cell: str, direction: str, delay: int, changed_from: int) -> None:
+    lipsync, x = model(cell=cell, direction=direction, delay_steps=delay), features()
     later = x.copy()
     later[changed_from:] += 20
     before, after = lipsync.predict(x), lipsync.predict(later)
     first = max(changed_from - delay, 0)
     np.testing.assert_allclose(after[:first], before[:first], atol=1e-6)
-    assert np.abs(after[first] - before[first]).max() > 1e-4  # and it does hear that far
+    assert np.abs(after[first] - before[first]).max() > 1e-5  # and it does hear that far
 
 
+@directions
 @pytest.mark.parametrize("t_ms", [300, 1000, 1500])
-def test_later_sound_than_the_look_ahead_does_not_change_a_mouth(babble, t_ms: int) -> None:
-    lipsync = model()
+def test_later_sound_than_the_look_ahead_does_not_change_a_mouth(
+    babble: Callable[..., np.ndarray], direction: str, t_ms: int
+) -> None:
+    lipsync = model(direction=direction)
     samples = babble(2.5)
     other = samples.copy()
     first = (t_ms + int(lipsync.config.lookahead_ms or 0)) * 16
@@ -115,6 +140,59 @@ def test_later_sound_than_the_look_ahead_does_not_change_a_mouth(babble, t_ms: i
     np.testing.assert_allclose(after[: step + 1], before[: step + 1], atol=1e-6)
     assert np.abs(after[step + 3 :] - before[step + 3 :]).max() > 1e-3
     assert HOP == 160
+
+
+@cells
+def test_who_hears_the_whole_clip_hears_all_of_it_at_once(cell: str) -> None:
+    lipsync, x = model(cell=cell, **WHOLE), features(30)
+    before = lipsync.predict(x)
+    for moved in (0, 15, 29):
+        other = x.copy()
+        other[moved] += 20
+        assert (np.abs(lipsync.predict(other) - before).max((1, 2)) > 0).all()
+    # The clip is not followed by silence: it says what its network says of these features alone.
+    with torch.no_grad():
+        said = lipsync.expand(lipsync.network(lipsync.standardise(torch.from_numpy(x))[None])[0][0]).numpy()
+    np.testing.assert_allclose(before, said, atol=1e-6)
+
+
+@cells
+@pytest.mark.parametrize("delay", [0, 5, 18])
+def test_a_mouth_is_what_the_whole_clip_would_say_if_it_ended_so_far_ahead(cell: str, delay: int) -> None:
+    bounded, whole = model(cell=cell, delay_steps=delay, **BOUNDED), model(cell=cell, **WHOLE)
+    whole.load_state_dict(bounded.state_dict())
+    x = features(40)
+    said = bounded.predict(x)
+    for t in range(0, 40 - delay, 3):
+        np.testing.assert_allclose(said[t], whole.predict(x[: t + delay + 1])[t], atol=1e-5)
+
+
+@cells
+@directions
+@pytest.mark.parametrize("delay", [0, 18])
+@pytest.mark.parametrize("block", [7, 100])
+def test_a_long_clip_is_the_same_in_blocks(
+    cell: str, direction: str, delay: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lipsync, x = model(cell=cell, direction=direction, delay_steps=delay), features(100)
+    whole = lipsync.predict(x)
+    monkeypatch.setattr(module, "BLOCK_STEPS", block)
+    np.testing.assert_allclose(lipsync.predict(x), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, BOUNDED, WHOLE], ids=str)
+def test_a_clip_longer_than_a_block(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lipsync, x = model(**changes), features(module.BLOCK_STEPS + 50)
+    said = lipsync.predict(x)
+    monkeypatch.setattr(module, "BLOCK_STEPS", 10 * len(x))
+    np.testing.assert_allclose(said, lipsync.predict(x), atol=1e-5)
+
+
+def test_the_whole_clip_is_never_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    lipsync, x = model(**WHOLE), features(100)
+    whole = lipsync.predict(x)
+    monkeypatch.setattr(module, "BLOCK_STEPS", 7)
+    np.testing.assert_array_equal(lipsync.predict(x), whole)
 
 
 def test_the_past_is_remembered_and_the_very_distant_past_fades() -> None:
@@ -151,9 +229,11 @@ def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
             call(np.zeros(shape, np.float32))
 
 
-def test_a_model_that_hears_the_whole_clip_does_not_step() -> None:
-    with pytest.raises(ModelError, match="cannot step"):
-        model(lookahead_ms=None).step(features())
+@cells
+def test_a_model_that_hears_the_whole_clip_does_not_step(cell: str) -> None:
+    with pytest.raises(ModelError, match=r"cannot step.*--delay-ms") as caught:
+        model(cell=cell, **WHOLE).step(features())
+    assert "\n" not in str(caught.value)
 
 
 # Shapes and coefficients ----------------------------------------------------------------------------------------------
@@ -187,7 +267,37 @@ def test_standardised_features_have_mean_0_and_deviation_1() -> None:
 # The folder -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{}, {"layers": 2, "hidden": 7, "dropout": 0.3}, {"lookahead_ms": None, "components": 3}])
+@cells
+@pytest.mark.parametrize("direction", [{}, BOUNDED, WHOLE], ids=["forward", "bounded", "whole"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_every_network_is_saved_and_loaded(tmp_path: Path, cell: str, direction: dict[str, Any], layer_norm: bool) -> None:
+    given = model(cell=cell, layers=2, hidden=9, layer_norm=layer_norm, **direction)
+    with torch.no_grad():
+        for weight in given.network.parameters():
+            weight.add_(0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(5)))  # biases, norms
+    given.save(tmp_path)
+    back = LipSync.load(tmp_path)
+    assert back.config == given.config
+    assert back.state_dict().keys() == given.state_dict().keys()
+    for name, values in given.state_dict().items():
+        assert torch.equal(back.state_dict()[name], values), name
+    x = features(40)
+    np.testing.assert_array_equal(back.predict(x), given.predict(x))
+    # Another cell's, direction's or norm's weights do not fit.
+    for other in ({"cell": "gru" if cell == "lstm" else "lstm"}, {"layer_norm": not layer_norm}):
+        head = json.loads((tmp_path / CONFIG).read_text())
+        (tmp_path / CONFIG).write_text(json.dumps(head | other))
+        with pytest.raises(ModelError, match="does not fit"):
+            LipSync.load(tmp_path)
+        (tmp_path / CONFIG).write_text(json.dumps(head))
+
+
+CHANGES: list[dict[str, Any]] = [
+    {}, {"layers": 2, "hidden": 7, "dropout": 0.3, "input_dropout": 0.2}, WHOLE | {"components": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_save_then_load_is_bit_equal(tmp_path: Path, changes: dict[str, Any]) -> None:
     given = model(**changes)
     given.save(tmp_path / "deep" / "run")
@@ -204,10 +314,11 @@ def test_the_folder_holds_two_files_and_no_pickle(tmp_path: Path) -> None:
     model().save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
     head = json.loads((tmp_path / CONFIG).read_text())
-    assert (head["format"], head["version"]) == ("lipwright-model", 1)
+    assert (head["format"], head["version"]) == ("lipwright-model", 2)
+    assert VERSION == 2
     assert head["features"] == FEATURES.to_dict()
     assert head["sources"][0]["sha256"] == "ab" * 32
-    assert {"direction", "lookahead_ms"} <= head.keys()
+    assert {"cell", "direction", "lookahead_ms", "delay_steps", "layer_norm"} <= head.keys()
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
@@ -270,10 +381,15 @@ def _weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]
     return apply
 
 
+def _without_files(folder: Path) -> None:
+    for name in (CONFIG, WEIGHTS):
+        (folder / name).unlink()
+
+
 BROKEN: dict[str, Callable[[Path], None]] = {
     "no config": lambda folder: (folder / CONFIG).unlink(),
     "no weights": lambda folder: (folder / WEIGHTS).unlink(),
-    "neither": lambda folder: [(folder / name).unlink() for name in (CONFIG, WEIGHTS)] and None,
+    "neither": _without_files,
     "empty config": _bytes(CONFIG, lambda content: b""),
     "config cut off": _bytes(CONFIG, lambda content: content[: len(content) // 2]),
     "config of bytes": _bytes(CONFIG, lambda content: b"\xff\xfe\x00\x01"),
@@ -283,6 +399,7 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "another format": _set(format="lipwright-corpus"),
     "no format": _without("format"),
     "another version": _set(version=99),
+    "an older version": _set(version=1),
     "no version": _without("version"),
     "an unknown setting": _set(temperature=0.7),
     "no feature size": _without("feature_size"),
@@ -291,6 +408,13 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "hidden is negative": _set(hidden=-60),
     "no layers": _set(layers=0),
     "dropout too large": _set(dropout=1.5),
+    "an unknown cell": _set(cell="transformer"),
+    "cell is null": _set(cell=None),
+    "cell is a list": _set(cell=["lstm"]),
+    "an unknown direction": _set(direction="backward"),
+    "the whole clip, but forward": _set(lookahead_ms=None),
+    "the whole clip, but late": _set(lookahead_ms=None, direction="both"),
+    "look-ahead in words": _set(lookahead_ms="200"),
     "delay in words": _set(delay_steps="18"),
     "delay is negative": _set(delay_steps=-1),
     "scale is null": _set(scale=None),
@@ -300,6 +424,8 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "other components than the weights": _set(components=19),
     "other points than the weights": _set(points=39),
     "more layers than the weights": _set(layers=2),
+    "another cell than the weights": _set(cell="gru"),
+    "another direction than the weights": _set(direction="both"),
     "empty weights": _bytes(WEIGHTS, lambda content: b""),
     "weights cut off": _bytes(WEIGHTS, lambda content: content[:-1000]),
     "weights cut off in their head": _bytes(WEIGHTS, lambda content: content[:100]),
@@ -320,6 +446,28 @@ def test_a_broken_folder_is_named(tmp_path: Path, what: str) -> None:
         LipSync.load(folder)
     assert str(folder) in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cell": "transformer"}, "cell is 'transformer', not one of lstm, gru, rnn-tanh, rnn-relu"),
+        ({"direction": "backward"}, "direction is 'backward', not one of forward, both"),
+        ({"lookahead_ms": None}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
+        ({"lookahead_ms": None, "delay_steps": 0}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
+        ({"lookahead_ms": None, "direction": "both"}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
+        ({"lookahead_ms": "long"}, "lookahead_ms is 'long', neither a number nor null"),
+        ({"hidden": 0}, "hidden is 0, not a whole number from 1 on"),
+        ({"version": 1}, "not of model version 2; train it again"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_cannot_be_is_said_with_what_could(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+    model().save(tmp_path)
+    _set(**fields)(tmp_path)
+    with pytest.raises(ModelError, match=words) as caught:
+        LipSync.load(tmp_path)
+    assert CONFIG in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "an empty folder"])

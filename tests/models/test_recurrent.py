@@ -41,7 +41,7 @@ ONLINE = [FORWARD, *BOUNDED]
 ways = pytest.mark.parametrize("way", WAYS, ids=str)
 online = pytest.mark.parametrize("way", ONLINE, ids=str)
 cells = pytest.mark.parametrize("cell", CELLS)
-depths = pytest.mark.parametrize(("layers", "layer_norm"), [(1, False), (2, False), (3, True)])
+depths = pytest.mark.parametrize(("layers", "layer_norm"), [(1, False), (2, False), (2, True)])
 
 
 def network(cell: str = "lstm", way: Way = FORWARD, dtype: torch.dtype = torch.float64, **changes: Any) -> Recurrent:
@@ -51,13 +51,13 @@ def network(cell: str = "lstm", way: Way = FORWARD, dtype: torch.dtype = torch.f
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in net.named_parameters():
-            weight.copy_(torch.empty_like(weight).uniform_(-0.5, 0.5, generator=generator))
+            weight.copy_(torch.empty_like(weight).uniform_(-0.4, 0.4, generator=generator))
             if name.startswith(("past.between", "future.between")) and name.endswith("weight"):
                 weight.add_(1)  # a norm's gain
     return net.to(dtype)
 
 
-def sequences(streams: int = 3, steps: int = 60, dtype: torch.dtype = torch.float64, seed: int = 2) -> Tensor:
+def sequences(streams: int = 3, steps: int = 40, dtype: torch.dtype = torch.float64, seed: int = 2) -> Tensor:
     return torch.randn(streams, steps, FEATURES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
@@ -105,7 +105,7 @@ def read(name: str, stack: Stack, steps: Sequence[Tensor], cuts: Sequence[int] =
     for t, x in enumerate(steps):
         for k, cell in enumerate(stack.cells):
             if k:
-                (norm, _) = stack.between[k - 1]  # type: ignore[misc]
+                norm = next(stack.between[k - 1].children())  # what comes after it is dropout
                 if isinstance(norm, nn.LayerNorm):
                     mean, variance = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
                     x = (x - mean) / (variance + 1e-5).sqrt() * norm.weight + norm.bias
@@ -152,7 +152,12 @@ def reference(name: str, net: Recurrent, x: Tensor, lengths: Sequence[int] | Non
 def gradients(net: Recurrent, loss: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
     """Return the gradient by every weight, and by the input."""
     inputs = dict(net.named_parameters()) | ({} if x is None else {"x": x})
-    return dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True))
+    return dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values()), materialize_grads=True), strict=True))
+
+
+def counts_for_nothing(name: str, way: Way) -> bool:
+    """The recurrent weights of a future of one step only ever meet a state of zeros."""
+    return way.lookahead == 0 and name.startswith("future") and "weight_hh" in name
 
 
 @cells
@@ -163,14 +168,16 @@ def test_fused_kernels_say_what_the_textbook_says(
     cell: str, way: Way, layers: int, layer_norm: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
     net = network(cell, way, dtype, layers=layers, layer_norm=layer_norm)
-    x = sequences(11, 20, dtype).requires_grad_()  # of windows more than WINDOWS_AT_ONCE
+    assert any("between" in name for name, _ in net.named_parameters()) == layer_norm
+    x = sequences(20, max(12, way.late + 2), dtype).requires_grad_()
+    assert x.shape[0] * x.shape[1] > recurrent.WINDOWS_AT_ONCE
     got, wanted = net(x)[0][:, way.late :], reference(cell, net, x)
     equal(got, wanted, tolerance)
     assert wanted.std() > 0.05
     target = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(3), dtype=dtype)
     ours, theirs = (gradients(net, (y - target).square().mean(), x) for y in (got, wanted))
     for name, gradient in theirs.items():
-        assert gradient.abs().max() > 1e-5, name
+        assert (gradient.abs().max() > 1e-5) != counts_for_nothing(name, way), name
         equal(ours[name], gradient, tolerance)
 
 
@@ -259,7 +266,7 @@ def test_streams_do_not_hear_one_another(cell: str, way: Way) -> None:
 @cells
 @online
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("t", [0, 20, 41])
+@pytest.mark.parametrize("t", [0, 10, 20])
 def test_it_hears_as_far_ahead_as_it_may_and_no_further(cell: str, way: Way, layers: int, t: int) -> None:
     net, x = network(cell, way, layers=layers), sequences()
     edge = t + way.late
@@ -353,7 +360,7 @@ def test_each_sequence_turns_within_its_length(lengths: list[int] | None, contig
 @cells
 @online
 @depths
-@pytest.mark.parametrize("sizes", [[30, 30], [1] * 60, [7, 35, 18], [59, 1]], ids=str)
+@pytest.mark.parametrize("sizes", [[1] * 40, [7, 15, 18], [39, 1]], ids=["steps", "any", "last"])
 def test_a_carried_state_goes_on_where_it_left_off(
     cell: str, way: Way, layers: int, layer_norm: bool, sizes: list[int]
 ) -> None:
@@ -409,12 +416,9 @@ def _squares(y: Tensor) -> Tensor:
 
 @cells
 @online
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("sizes", [[24], [12, 12], [5, 1, 11, 7]], ids=str)
-def test_a_truncated_gradient_takes_the_carried_state_for_a_constant(
-    cell: str, way: Way, layers: int, sizes: list[int]
-) -> None:
-    net, x = network(cell, way, layers=layers), sequences(2, 24)
+@pytest.mark.parametrize("sizes", [[24], [12, 12], [5, 1, 11, 7]], ids=["whole", "half", "any"])
+def test_a_truncated_gradient_takes_the_carried_state_for_a_constant(cell: str, way: Way, sizes: list[int]) -> None:
+    net, x = network(cell, way, layers=2), sequences(2, 24)
     cuts = [sum(sizes[:k]) for k in range(1, len(sizes))]
     cut = gradients(net, _squares(in_parts(net, x, sizes)[:, way.late :]))
     for name, wanted in gradients(net, _squares(reference(cell, net, x, cuts=cuts))).items():
@@ -448,7 +452,7 @@ def test_gradients_reach_every_weight(cell: str, way: Way, layer_norm: bool) -> 
     net(sequences())[0].square().mean().backward()
     for name, weight in net.named_parameters():
         assert weight.grad is not None, name
-        assert weight.grad.abs().sum() > 0, name
+        assert (weight.grad.abs().sum() > 0) != counts_for_nothing(name, way), name
 
 
 # Dropout --------------------------------------------------------------------------------------------------------------
@@ -460,8 +464,9 @@ def test_gradients_reach_every_weight(cell: str, way: Way, layer_norm: bool) -> 
 def test_dropout_works_in_training_alone(cell: str, way: Way, layers: int) -> None:
     x = sequences(steps=20)
     plain = network(cell, way, layers=layers)(x)[0]
-    for share in ({"dropout": 0.5}, {"input_dropout": 0.5}):
-        net = network(cell, way, layers=layers, **share)
+    for what in ("dropout", "input_dropout"):
+        changes: dict[str, Any] = {what: 0.5, "layers": layers}
+        net = network(cell, way, **changes)
         torch.manual_seed(0)
         a, b = net(x)[0], net(x)[0]
         assert not torch.allclose(a, b)
@@ -487,7 +492,7 @@ def test_dropout_drops_its_share_and_scales_up_the_rest(share: float) -> None:
     x = torch.ones(20000, 8)
     y = drop(x)
     kept = 1 - round(256 * share) / 256
-    assert set(y.unique().tolist()) == {0.0, pytest.approx(1 / kept, rel=1e-6)}
+    assert y.unique().tolist() == pytest.approx([0, 1 / kept], rel=1e-6)
     assert abs(kept - (1 - share)) <= 1 / 512
     # Eight numbers share one drawn word: each is kept as often as the others, and regardless of its neighbour.
     alive = (y > 0).float()
@@ -547,9 +552,9 @@ def test_a_share_that_leaves_nothing_is_refused(share: float) -> None:
 def test_it_can_learn_what_was_and_what_will_be(cell: str, way: Way, shift: int) -> None:
     torch.manual_seed(0)
     net = Recurrent(1, 1, cell=cell, hidden=12, direction=way.direction, lookahead=way.lookahead)
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.03)
     losses = []
-    for _ in range(150):
+    for _ in range(80):
         x = torch.randn(16, 30, 1)
         y = net(x)[0][:, way.late :]  # of the times 0 … 29 − lookahead
         times = torch.arange(max(0, -shift), min(y.shape[1], 30 - shift))
