@@ -35,11 +35,11 @@ def gradient_flow(network: Recurrent, x: Tensor, by_y: Tensor) -> Tensor:
     with torch.backends.cudnn.flags(enabled=False):  # its backward pass would ask for training mode
         for k in range(x.shape[1]):
             states.append(network.past(x[:, k : k + 1], states[-1] if states else None)[1])
+    network.train(training)
     top = states[-1][0][-1]  # h_T of the uppermost layer, (B, hidden)
     y = top @ network.read_out.weight[:, : top.shape[1]].T  # what the past says to ŷ_T
     flat = [s for state in states for s in state]
     # Nothing reads c_T: the last step's cell state has no gradient.
     slopes = torch.autograd.grad(y, flat, by_y, allow_unused=True)
     squares = torch.stack([torch.zeros(len(x)).to(x) if g is None else g.square().sum((0, 2)) for g in slopes])  # (T·n, B)
-    network.train(training)
     return squares.unflatten(0, (len(states), -1)).sum(1).sqrt().flip(0).T

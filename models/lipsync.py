@@ -71,8 +71,9 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(choice)}")
         if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
             raise ValueError(f"scale is {self.scale!r}, not a positive number")
-        if self.lookahead_ms is not None and not isinstance(self.lookahead_ms, int | float):
-            raise ValueError(f"lookahead_ms is {self.lookahead_ms!r}, neither a number nor null")
+        ahead_ms = 0 if self.lookahead_ms is None else self.lookahead_ms
+        if not isinstance(ahead_ms, int | float) or not 0 <= ahead_ms < math.inf:
+            raise ValueError(f"lookahead_ms is {self.lookahead_ms!r}, neither a number from 0 on nor null")
         if self.lookahead_ms is None and (self.direction, self.delay_steps) != ("both", 0):
             raise ValueError("lookahead_ms is null, the whole clip, which goes with direction both and delay_steps 0 alone")
         if not isinstance(self.features, dict):

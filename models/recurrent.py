@@ -66,7 +66,7 @@ class Dropout(nn.Module):
     def __init__(self, share: float) -> None:
         super().__init__()
         self.kept = 256 - round(256 * share)
-        if not 0 < self.kept <= 256:
+        if not 0 <= share < 1 or not self.kept:
             raise ValueError(f"Expected a share from 0 to less than 1, got {share = }.")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,7 +45,13 @@ def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Seque
     longest_s = max(len(s.features) for s in sequences) / STEP_HZ
     if longest_s <= ahead_ms / 1000:
         raise InputError(f"--delay-ms {ahead_ms:g} is longer than the longest clip ({longest_s:.2f} s)")
-    return math.floor((ahead_ms - reach_ms) * STEP_HZ / 1000)
+    steps = math.floor((ahead_ms - reach_ms) * STEP_HZ / 1000)
+    if settings.direction == "both" and settings.bptt_s * STEP_HZ < steps + 0.5:
+        # What the past says waits for the future over the border of a chunk, where gradients end: it would never learn.
+        raise InputError(
+            f"--bptt-s {settings.bptt_s:g} is no longer than the look-ahead; use {(steps + 1) / STEP_HZ:g} or more"
+        )
+    return steps
 
 
 def build_model(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:

@@ -456,7 +456,7 @@ def test_a_broken_folder_is_named(tmp_path: Path, what: str) -> None:
         ({"lookahead_ms": None}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
         ({"lookahead_ms": None, "delay_steps": 0}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
         ({"lookahead_ms": None, "direction": "both"}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
-        ({"lookahead_ms": "long"}, "lookahead_ms is 'long', neither a number nor null"),
+        ({"lookahead_ms": "long"}, "lookahead_ms is 'long', neither a number from 0 on nor null"),
         ({"hidden": 0}, "hidden is 0, not a whole number from 1 on"),
         ({"version": 1}, "not of model version 2; train it again"),
     ],

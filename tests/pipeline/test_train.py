@@ -149,6 +149,16 @@ def test_a_window_of_one_step_is_refused(toy_corpus: Maker, tmp_path: Path, bptt
     _refused(tmp_path, toy_corpus(tmp_path / "corpus"), InputError, "window of one step.*0.02 or more", bptt_s=bptt_s)
 
 
+@pytest.mark.parametrize("bptt_s", [0.05, 0.18])
+def test_a_past_that_would_never_learn_is_refused(toy_corpus: Maker, tmp_path: Path, bptt_s: float) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    words = r"no longer than the look-ahead; use 0\.19 or more"
+    _refused(tmp_path, corpus, InputError, words, bptt_s=bptt_s, direction="both", delay_ms=200.0)
+    train_model(corpus, tmp_path / "run", replace(QUICK, bptt_s=0.19, direction="both", delay_ms=200.0, epochs=1), device="cpu")
+    moments = load_file(tmp_path / "run" / FIT_FILE)
+    assert all(np.abs(m).max() > 0 for name, m in moments.items() if name.endswith("exp_avg"))
+
+
 # Going on -------------------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +256,7 @@ def test_from_ten_seconds_on_the_end_is_kept_apart(toy_corpus: Maker, tmp_path: 
 # What cannot be done --------------------------------------------------------------------------------------------------
 
 
-def _refused(tmp_path: Path, corpus: Path, error: type[Exception], words: str, **change: float) -> None:
+def _refused(tmp_path: Path, corpus: Path, error: type[Exception], words: str, **change: Any) -> None:
     before = sorted(p.name for p in tmp_path.iterdir())
     with pytest.raises(error, match=words):
         train_model(corpus, tmp_path / "run", replace(QUICK, **change), device="cpu")
