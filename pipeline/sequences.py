@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +13,8 @@ from lipwright.data.features import STEP_HZ
 from lipwright.data.mouth import LEAST_SCALE, Speaker
 from lipwright.models.lipsync import LipSync
 
-log = logging.getLogger(__name__)
-
 LEAST_DATA_S = 10.0
-"""With less to train on, nothing is kept for validation, and training runs a fixed number of steps."""
+"""With less to train on, nothing is kept for validation."""
 
 LEAST_VALID_STEPS = STEP_HZ
 """A span with less than a second of visible mouth teaches nothing and judges nothing."""
@@ -67,7 +64,6 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
     if not train:
         raise CorpusError(f"{corpus.folder} shows less than a second of mouth to train on; add longer footage")
     if sum(len(s.features) for s in train) < LEAST_DATA_S * STEP_HZ:
-        log.warning("less than %.0f s to train on: a fixed number of steps, without validation", LEAST_DATA_S)
         return train + held_out, [], mean_scale
     return train, held_out, mean_scale
 

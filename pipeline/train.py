@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -19,11 +20,13 @@ from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.device import choose_device
 from lipwright.models.lipsync import CONFIG, Config, LipSync
-from lipwright.pipeline.fit import Fit
+from lipwright.pipeline.fit import FIXED_STEPS, Fit
 from lipwright.pipeline.processes import team
 from lipwright.pipeline.progress import Progress
-from lipwright.pipeline.sequences import Sequence, arrays, load_sequences
+from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
+
+log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 FIT_FILE = "training.safetensors"
@@ -168,6 +171,8 @@ def train_model(
     if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
         raise InputError(f"{out} holds other files than a model's; choose another --out")
     train, held_out, mean_scale = load_sequences(opened)
+    if not held_out:
+        log.warning("less than %.0f s to train on: a fixed %d steps, without validation", LEAST_DATA_S, FIXED_STEPS)
     where = choose_device(device)
     torch.manual_seed(seed)
     model = build_model(train, opened, settings, mean_scale).to(where)

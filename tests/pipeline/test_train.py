@@ -201,11 +201,11 @@ def test_a_training_that_has_ended_has_nothing_to_go_on_with(toy_corpus: Maker, 
     ],
 )
 def test_another_architecture_is_not_resumed(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    corpus = toy_corpus(tmp_path / "corpus")
-    train_model(corpus, tmp_path / "run", QUICK, device="cpu")
+    corpus, begun = toy_corpus(tmp_path / "corpus"), replace(QUICK, direction="forward")
+    train_model(corpus, tmp_path / "run", begun, device="cpu")
     before = _weights(tmp_path / "run")
     with pytest.raises(InputError, match=words) as caught:
-        train_model(corpus, tmp_path / "run", replace(QUICK, **change), device="cpu", resume=True)
+        train_model(corpus, tmp_path / "run", replace(begun, **change), device="cpu", resume=True)
     assert "\n" not in str(caught.value)
     assert all(np.array_equal(before[k], v) for k, v in _weights(tmp_path / "run").items())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "run"]
