@@ -27,6 +27,9 @@ _AT = {int(point): i for i, point in enumerate(LIPS)}
 _INNER_PAIRS = np.array([(_AT[INNER_LIPS[k]], _AT[INNER_LIPS[20 - k]]) for k in range(1, 10)])
 """Lower and upper inner points that meet when the mouth closes."""
 
+MIDDLE_OF_LIPS = (_AT[13], _AT[14])
+"""Where the upper and the lower inner lip are farthest apart, as indices of the 40 points."""
+
 LONGEST_GAP_S = 0.12
 """Measured mouths are interpolated between valid frames at most this far apart."""
 

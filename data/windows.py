@@ -96,6 +96,8 @@ class Streams:
         Steps that outputs come late.
     rng
         Chooses clips and offsets.
+    weights
+        How often a second of each sequence is heard, against others; by default all are alike.
 
     Raises
     ------
@@ -103,7 +105,16 @@ class Streams:
         No sequence is longer than the delay.
     """
 
-    def __init__(self, lengths: Sequence[int], *, streams: int, chunk: int, delay: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        streams: int,
+        chunk: int,
+        delay: int,
+        rng: np.random.Generator,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         self._lengths = np.array(lengths, np.int64)
         spare = np.maximum(self._lengths - delay, 0)  # offsets from which at least one output is due
@@ -111,14 +122,16 @@ class Streams:
             raise ValueError(f"No sequence is longer than the delay of {delay} steps: {max(lengths, default=0) = }.")
         self._chunk, self._delay, self._rng = chunk, delay, rng
         self._offsets = np.where(self._lengths <= chunk, np.minimum(spare, 1), spare)
-        self._usable = np.flatnonzero(spare)
-        self._clip = rng.choice(len(spare), size=streams, p=spare / spare.sum())
+        # A stream that runs is on a clip for as long as it is; how often one is entered must not count length again.
+        share = np.where(spare > 0, np.ones(len(spare)) if weights is None else np.array(weights, float), 0.0)
+        self._enter = share / share.sum()
+        self._clip = rng.choice(len(spare), size=streams, p=share * spare / (share * spare).sum())
         self._offset = rng.integers(0, self._offsets[self._clip])  # where the stream began, in its clip
         self._next = self._offset.copy()  # where it goes on
 
     def _restart(self, which: np.ndarray) -> None:
         """Let streams begin again within a chunk of a clip's start: anywhere in it, and ends would be heard far more often."""
-        clip = self._rng.choice(self._usable, size=int(which.sum()))
+        clip = self._rng.choice(len(self._enter), size=int(which.sum()), p=self._enter)
         offset = self._rng.integers(0, np.minimum(self._offsets[clip], self._chunk))
         self._clip[which], self._offset[which], self._next[which] = clip, offset, offset
 

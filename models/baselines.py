@@ -63,7 +63,7 @@ class Ridge:
 def fit_ridge(
     train: list[tuple[np.ndarray, np.ndarray, np.ndarray]], held_out: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> Ridge:
-    """Fit the ridge, with the penalty that does best on held-out data.
+    """Fit the ridge on all data, with the penalty that does best on the held-out part when fitted on the other.
 
     Parameters
     ----------
@@ -82,5 +82,7 @@ def fit_ridge(
     check_x, check_y = stack(held_out) if held_out else (x, y)
     solved = [Solver(alpha=alpha).fit(x, y) for alpha in alphas]
     best = min(solved, key=lambda s: float(((s.predict(check_x).reshape(check_y.shape) - check_y) ** 2).mean()))
+    if held_out:
+        best = Solver(alpha=best.alpha).fit(*stack(train + held_out))
     weights, bias = best.coef_.reshape(y.shape[1], -1).T, np.reshape(best.intercept_, -1)  # sklearn drops P where it is 1
     return Ridge(np.ascontiguousarray(weights, dtype=np.float32), bias.astype(np.float32))

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from lipwright.models.device import choose_device
 from lipwright.models.errors import ModelError
-from lipwright.models.recurrent import CELLS, DIRECTIONS, Recurrent, State
+from lipwright.models.recurrent import CELLS, DIRECTIONS, Ensemble, State
 
-VERSION = 2
+VERSION = 3
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 BLOCK_STEPS = 3000
@@ -51,6 +51,10 @@ class Config:
     hidden: int = 60
     layers: int = 1
     layer_norm: bool = False
+    members: int = 1
+    """Networks whose mean is the prediction."""
+    blendshapes: int = 0
+    """Blendshape coefficients that are predicted beside the mouth, `S`."""
     input_dropout: float = 0.0
     dropout: float = 0.0
     corpus: str | None = None
@@ -61,7 +65,8 @@ class Config:
 
     def check(self) -> None:
         """Raise `ValueError` if a field that came from a file cannot be used."""
-        least = {"feature_size": 1, "points": 1, "components": 1, "hidden": 1, "layers": 1, "delay_steps": 0}
+        least = {"feature_size": 1, "points": 1, "components": 1, "hidden": 1, "layers": 1, "members": 1}
+        least |= {"blendshapes": 0, "delay_steps": 0}
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:
@@ -95,6 +100,8 @@ class LipSync(nn.Module):
     pca_components : Tensor, shape (P, 3K)
     neutral : Tensor, shape (K, 3)
         Mean neutral mouth of the speakers trained on.
+    blendshape_mean, blendshape_std : Tensor, shape (S,)
+        Statistics of the training blendshapes.
     """
 
     feature_mean: Tensor
@@ -103,14 +110,17 @@ class LipSync(nn.Module):
     pca_mean: Tensor
     pca_components: Tensor
     neutral: Tensor
+    blendshape_mean: Tensor
+    blendshape_std: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        d, p, k = config.feature_size, config.components, config.points
-        self.network = Recurrent(
-            d,
-            p,
+        d, p, k, s = config.feature_size, config.components, config.points, config.blendshapes
+        self.network = Ensemble(
+            config.members,
+            features=d,
+            outputs=p + s,
             cell=config.cell,
             hidden=config.hidden,
             layers=config.layers,
@@ -122,6 +132,7 @@ class LipSync(nn.Module):
         )
         shapes: dict[str, tuple[int, ...]] = {"feature_mean": (d,), "feature_std": (d,), "silence": (d,)}
         shapes |= {"pca_mean": (3 * k,), "pca_components": (p, 3 * k), "neutral": (k, 3)}
+        shapes |= {"blendshape_mean": (s,), "blendshape_std": (s,)}
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
 
@@ -137,7 +148,6 @@ class LipSync(nn.Module):
         """Return the relative shapes (…, K, 3) of PCA coefficients (…, P)."""
         return (coefficients @ self.pca_components + self.pca_mean).unflatten(-1, (self.config.points, 3))
 
-    @torch.inference_mode()
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predict the mouth of a whole clip.
 
@@ -150,14 +160,42 @@ class LipSync(nn.Module):
         ndarray, shape (T, K, 3), float32
             Relative shapes. The clip is followed by silence.
         """
+        with torch.inference_mode():
+            return self.expand(self._say(features)[:, : self.config.components]).cpu().numpy()
+
+    def predict_blendshapes(self, features: np.ndarray) -> np.ndarray:
+        """Predict the ARKit blendshapes of a whole clip, for an animator's rig.
+
+        Parameters
+        ----------
+        features : ndarray, shape (T, D), float32
+
+        Returns
+        -------
+        ndarray, shape (T, S), float32
+            In [0, 1], in MediaPipe's order.
+
+        Raises
+        ------
+        ModelError
+            The model was trained without them.
+        """
+        if not self.config.blendshapes:
+            raise ModelError("this model was trained without blendshapes; train it again")
+        with torch.inference_mode():
+            said = self._say(features)[:, self.config.components :]
+            return (said * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
+
+    def _say(self, features: np.ndarray) -> Tensor:
+        """Return what the network says of a whole clip, (T, P + S)."""
         self._check(features)
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
         x = torch.cat([x, self.silence.expand(self.config.delay_steps, -1)])  # (T + delay, D)
         state, said = None, []
         for block in x.split(len(x) if self.config.lookahead_ms is None else BLOCK_STEPS):
             y, state = self.eval().network(self.standardise(block)[None], state)
-            said.append(y[0])
-        return self.expand(torch.cat(said)[self.config.delay_steps :]).cpu().numpy()
+            said.append(y.mean(0)[0])
+        return torch.cat(said)[self.config.delay_steps :]
 
     @torch.inference_mode()
     def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:
@@ -184,7 +222,7 @@ class LipSync(nn.Module):
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
         y, inner = self.eval().network(self.standardise(x)[None], inner)
         early = min(max(self.config.delay_steps - heard, 0), len(x))
-        return self.expand(y[0, early:]).cpu().numpy(), (inner, heard + len(x))
+        return self.expand(y.mean(0)[0, early:, : self.config.components]).cpu().numpy(), (inner, heard + len(x))
 
     def _check(self, features: np.ndarray) -> None:
         if features.ndim != 2 or features.shape[1] != self.config.feature_size or not len(features):

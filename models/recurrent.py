@@ -26,6 +26,8 @@ network reads the future backwards (Schuster & Paliwal 1997): all of it, or so m
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -202,6 +204,33 @@ class Recurrent(nn.Module):
         ahead = torch.cat([self.future(some)[1][0][-1] for some in backwards.split(at_once)])  # (B·T, hidden)
         y = torch.cat([h[:, :steps], ahead.unflatten(0, (-1, steps))], -1)  # (B, T, 2·hidden)
         return y, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1))
+
+
+class Ensemble(nn.Module):
+    """Networks that learn side by side, each from its own start and with its own dropout: their mean errs less than one.
+
+    Parameters
+    ----------
+    members
+        How many.
+    **network
+        As of `Recurrent`.
+    """
+
+    def __init__(self, members: int, **network: Any) -> None:
+        super().__init__()
+        self.members = nn.ModuleList([Recurrent(**network) for _ in range(members)])
+
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run over a stretch of time, as a `Recurrent`; y (M, B, T, P) is what each member says."""
+        said: list[Tensor] = []
+        after: list[State] = []
+        own = len(state) // len(self.members) if state is not None else 0
+        for k, member in enumerate(self.members):
+            y, left = member(x, state[k * own : (k + 1) * own] if state is not None else None, lengths)
+            said.append(y)
+            after.append(left)
+        return torch.stack(said), tuple(s for left in after for s in left)
 
 
 def reverse(x: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -93,7 +93,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, ModelError):
         return EXIT_INPUT, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED, "interrupted; nothing half-written was left"
+        return EXIT_INTERRUPTED, str(error) or "interrupted; nothing half-written was left"
     if isinstance(error, ImportError):
         hint = "on Debian: apt install libgl1 libglib2.0-0 libxcb1" if ".so" in str(error) else "pip install lipwright again"
         return MissingPartError.exit_code, f"{error}; {hint}"
@@ -209,7 +209,10 @@ def train(
     hidden: Annotated[int, typer.Option("--hidden", min=1, help=_HELP["hidden"])] = _DEFAULT.hidden,
     layers: Annotated[int, typer.Option("--layers", min=1, help=_HELP["layers"])] = _DEFAULT.layers,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help=_HELP["epochs"])] = _DEFAULT.epochs,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that made RUN.")] = False,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="RUN", help="Model to start from: of many speakers, to learn one more.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     *,
     common: Common,
 ) -> None:
@@ -231,6 +234,7 @@ def train(
             corpus,
             out,
             settings,
+            init=init,
             device=common.device.value,
             seed=common.seed,
             force=common.force,

@@ -1,12 +1,11 @@
-"""The training loop: streams, truncated backpropagation through time, averaged weights, early stopping."""
+"""The training loop: mixed streams, truncated backpropagation through time, averaged weights, early stopping."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,24 @@ from torch import nn
 
 from lipwright.data.errors import InputError
 from lipwright.data.features import STEP_HZ
-from lipwright.data.mouth import aperture
+from lipwright.data.mouth import MIDDLE_OF_LIPS, aperture
 from lipwright.data.windows import Streams
 from lipwright.models.lipsync import LipSync
+from lipwright.models.losses import MouthLoss, Weights
 from lipwright.models.metrics import pearson
 from lipwright.models.recurrent import State, carry
 from lipwright.pipeline.processes import Team
-from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.sequences import Sequence, arrays
 from lipwright.pipeline.settings import TrainSettings
 
-FIXED_STEPS = 400
-COVERAGE = 20
+FIXED_EPOCHS = 15
+"""Without validation."""
+
+COVERAGE = 10
 """An epoch hears each second of training about so many times."""
+
+WARM_UP = 0.05
+"""Share of the planned steps over which the learning rate rises."""
 
 DIVERGED = 100.0
 """A training has diverged when its loss is so many times that of always saying the mean mouth."""
@@ -38,7 +42,7 @@ class Validation:
 
     def __init__(self, sequences: list[Sequence], model: LipSync) -> None:
         self._sequences, self._model = sequences, model
-        self._wanted = [arrays(model, s)[1] for s in sequences]
+        self._wanted = [arrays(model, s)[1][:, : model.config.components] for s in sequences]
         self._measured = self._apertures([s.shapes for s in sequences])
 
     def _apertures(self, shapes: list[np.ndarray]) -> np.ndarray:
@@ -59,6 +63,12 @@ class Validation:
         )
         return float(error.mean()), pearson(self._apertures(shapes), self._measured)
 
+    def look(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mouths of the first held-out sequence as predicted and as measured, (T, 40, 3) each, where valid."""
+        s, scale = self._sequences[0], self._model.config.scale
+        said, measured = (s.speaker.place(x, scale)[s.valid] for x in (self._model.predict(s.features), s.shapes))
+        return said, measured
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -70,22 +80,46 @@ class Outcome:
     val_aperture_r: float | None = None
 
 
+@dataclass(frozen=True)
+class FitState:
+    """A training between two epochs: `tensors`, and `head`, JSON values."""
+
+    tensors: dict[str, torch.Tensor]
+    head: dict[str, Any]
+
+
 class Fit:
     """A network in training.
 
     Every epoch draws its streams and its dropout from the seed and its own number, and begins with empty states: what
-    `save` writes is all that is needed to go on as if nothing had happened.
+    is `kept` is all that is needed to go on as if nothing had happened.
 
     Parameters
     ----------
     model
         Its network is the running average of the one that is trained; `finish` leaves it at its best epoch.
-    train, held_out
-        Without `held_out`, a fixed number of steps is trained.
+    train
+        What is learned from, variants included.
+    held_out
+        Without it, all of `last` epochs are trained, and the last is the best.
+    last
+        Epochs to stop after, at most `settings.epochs`, for which the learning rate is planned.
+
+    Attributes
+    ----------
+    kept : FitState
+        After the last whole epoch.
     """
 
     def __init__(
-        self, model: LipSync, train: list[Sequence], held_out: list[Sequence], settings: TrainSettings, seed: int, team: Team
+        self,
+        model: LipSync,
+        train: list[Sequence],
+        held_out: list[Sequence],
+        settings: TrainSettings,
+        seed: int,
+        team: Team,
+        last: int | None = None,
     ) -> None:
         device = model.feature_mean.device
         self.model, self.settings, self.seed, self.team, self.device = model, settings, seed, team, device
@@ -93,25 +127,52 @@ class Fit:
         self.x, self.y, self.valid = (
             torch.from_numpy(np.concatenate(parts)).to(device) for parts in zip(*(arrays(model, s) for s in train), strict=True)
         )
-        self.lengths = [len(s.features) for s in train]
+        self.lengths, self.weights = [len(s.features) for s in train], [s.weight for s in train]
         self.chunk = round(min(settings.bptt_s * STEP_HZ, max(self.lengths)))
-        self.steps_per_epoch = max(1, round(COVERAGE * len(self.x) / (settings.streams * self.chunk)))
-        self.epochs = settings.epochs if held_out else -(-FIXED_STEPS // self.steps_per_epoch)
+        heard = COVERAGE * float(np.dot(self.lengths, self.weights))
+        self.steps_per_epoch = max(1, round(heard / (settings.streams * self.chunk)))
+        self.last = min(last or settings.epochs, settings.epochs)
         self.validate = Validation(held_out, model) if held_out and team.rank == 0 else None
         self.judged = bool(held_out)
-        self.mean_loss = float((self.y[self.valid] ** 2).mean())
+        weights = Weights(
+            settings.velocity_weight, settings.opening_weight, settings.closure_weight, settings.blendshape_weight
+        )
+        self.loss = MouthLoss(model, *MIDDLE_OF_LIPS, weights)
+        self.mean_loss = self._loss_of_the_mean_mouth()
         self.network = copy.deepcopy(model.network)
         on_gpu = device.type == "cuda"
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)  # with a fused optimiser it does not ask the GPU
         self.epoch = 0
         self.best = Outcome()
         self.best_weights = copy.deepcopy(model.network.state_dict())
+        self.kept = self._snapshot()
 
-    def run(self, metrics: Path, progress: Progress | None) -> Outcome:
-        """Train until the epochs are done or no better one comes; write a line per epoch."""
+    def _loss_of_the_mean_mouth(self) -> float:
+        wanted, counts = self.y[None], self.valid[None]
+        return float(self.loss(torch.zeros_like(wanted)[None], wanted, counts)[0] / counts.sum())
+
+    def _rate(self, step: int) -> float:
+        """Return the learning rate of a step: up along a line, down along a cosine (Loshchilov & Hutter 2017)."""
+        planned = self.settings.epochs * self.steps_per_epoch
+        rise = max(1.0, WARM_UP * planned)
+        fall = 0.5 * (1 + math.cos(math.pi * min(max(step - rise, 0) / max(planned - rise, 1), 1)))
+        return self.settings.learning_rate * min((step + 1) / rise, 1) * fall
+
+    def run(self, record: Callable[[dict[str, Any]], None], progress: Callable[[int, int], None] | None) -> Outcome:
+        """Train until the epochs are done or no better one comes.
+
+        Parameters
+        ----------
+        record
+            Given a row of numbers an epoch, in process 0.
+        progress
+            Called with (epochs done, most epochs).
+        """
         shared = self.team.share(self.network)
-        while self.epoch < self.epochs and not self._stale():
+        while self.epoch < self.last and not self._stale():
             self.epoch += 1
             loss, norm = self.train_epoch(shared)
             if not math.isfinite(loss) or loss > DIVERGED * self.mean_loss:
@@ -120,16 +181,24 @@ class Fit:
                     "try another --cell, a smaller --bptt-s or another --seed"
                 )
             val_loss, val_r = self.team.told(self.validate() if self.validate else (None, None))
-            if val_loss is None or self.best.val_loss is None or val_loss < self.best.val_loss:
+            if self._better(val_loss, val_r):
                 self.best = Outcome(self.epoch, self.epoch * self.steps_per_epoch, val_loss, val_r)
                 self.best_weights = {name: w.detach().clone() for name, w in self.model.network.state_dict().items()}
+            self.kept = self._snapshot()
             if self.team.rank == 0:
                 row = {"epoch": self.epoch, "train_loss": loss, "gradient_norm": norm}
-                with metrics.open("a") as lines:
-                    lines.write(json.dumps(row | {"val_loss": val_loss, "val_aperture_r": val_r}) + "\n")
+                record(row | {"val_loss": val_loss, "val_aperture_r": val_r})
                 if progress:
-                    progress("train", self.epoch, self.epochs)
+                    progress(self.epoch, self.last)
         return self.best
+
+    def _better(self, val_loss: float | None, val_r: float | None) -> bool:
+        """Say whether an epoch is the best so far: its aperture follows more closely; where none moves, its loss is less."""
+        if val_loss is None or self.best.val_loss is None:
+            return True
+        if val_r is None or self.best.val_aperture_r is None:
+            return val_r is not None or (self.best.val_aperture_r is None and val_loss < self.best.val_loss)
+        return val_r > self.best.val_aperture_r
 
     def _stale(self) -> bool:
         return self.judged and self.epoch - self.best.epochs >= self.settings.patience
@@ -139,31 +208,45 @@ class Fit:
         settings, team = self.settings, self.team
         rng = np.random.default_rng([self.seed, self.epoch])
         streams = Streams(
-            self.lengths, streams=settings.streams, chunk=self.chunk, delay=self.model.config.delay_steps, rng=rng
+            self.lengths,
+            streams=settings.streams,
+            chunk=self.chunk,
+            delay=self.model.config.delay_steps,
+            rng=rng,
+            weights=self.weights,
         )
         torch.manual_seed(int(rng.integers(2**32)) + team.rank)
+        lessons = streams.take(self.steps_per_epoch).share(team.rank, team.size, self.device)
+        mix = Mix(lessons.first.shape[1], settings.mixup, rng, self.device) if settings.mixup else None
         network.train()
         parameters: list[torch.Tensor] = [*self.network.parameters()]
         averages: list[torch.Tensor] = [*self.model.network.parameters()]
+        members = len(self.network.members)
         state: State | None = None
         totals = torch.zeros(2, device=self.device)
-        for chunk in streams.take(self.steps_per_epoch).share(team.rank, team.size, self.device):
+        for k, chunk in enumerate(lessons):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self._rate((self.epoch - 1) * self.steps_per_epoch + k)
             state = None if state is None else carry(state, chunk.fresh)
-            with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
-                said, state = network(self.x[chunk.inputs], state, chunk.lengths)
-            error = ((said.float() - self.y[chunk.targets]) ** 2).mean(-1)  # (B, S)
+            heard, wanted = self.x[chunk.inputs], self.y[chunk.targets]
             counts = chunk.counts & self.valid[chunk.targets]
+            if mix:
+                heard, wanted, counts = mix(heard), mix(wanted), mix.both(counts)
+            if settings.input_noise:
+                heard = heard + settings.input_noise * torch.randn_like(heard)
+            with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
+                said, state = network(heard, state, chunk.lengths)
             due = team.total(counts.sum()).clamp(min=1)
-            loss = (error * counts).sum() / due
+            loss = self.loss(said.float(), wanted, counts).sum() / due
             self.optimiser.zero_grad(set_to_none=True)
             self.scaler.scale(loss * team.size).backward()  # the team averages gradients, and losses want to be summed
             self.scaler.unscale_(self.optimiser)
-            norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm * members**0.5)
             self.scaler.step(self.optimiser)
             self.scaler.update()
             with torch.no_grad():
                 torch._foreach_lerp_(averages, parameters, 1 - settings.averaging)
-            totals += torch.stack([loss.detach(), norm / team.size])
+            totals += torch.stack([loss.detach() / members, norm / (team.size * members**0.5)])
         loss_sum, norm_sum = team.total(totals).tolist()  # the one time in an epoch that the host waits for the device
         return loss_sum / self.steps_per_epoch, norm_sum / self.steps_per_epoch
 
@@ -172,39 +255,56 @@ class Fit:
         self.model.network.load_state_dict(self.best_weights)
         self.model.eval()
 
-    def save(self, path: Path) -> None:
-        """Write all that is needed to go on."""
-        from safetensors.torch import save_file
-
+    def _snapshot(self) -> FitState:
+        """Copy all that is needed to go on from the end of an epoch."""
         tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.model.network.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best_weights.items()}
         for k, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{k}.{name}": t for name, t in moments.items()}
-        head = {"epoch": self.epoch, "best": vars(self.best), "scaler": self.scaler.state_dict()}
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path, {"fit": json.dumps(head)})
+        head = {"epoch": self.epoch, "best": vars(self.best), "scaler": self.scaler.state_dict() if self.epoch else {}}
+        return FitState({name: t.detach().clone() for name, t in tensors.items()}, head)
 
-    def load(self, path: Path) -> None:
-        """Go on from what `save` wrote; `InputError` if it is missing, broken or another network's."""
-        from safetensors import SafetensorError, safe_open
+    def restore(self, state: FitState) -> None:
+        """Go on from a state; `KeyError`, `TypeError`, `ValueError` or `RuntimeError` if it is another network's."""
+        parts: dict[str, dict[str, Any]] = {"network": {}, "average": {}, "best": {}, "adam": {}}
+        for key, tensor in state.tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = tensor.to(self.device)
+        self.network.load_state_dict(parts["network"])
+        self.model.network.load_state_dict(parts["average"])
+        self.best_weights = parts["best"]
+        moments: dict[int, dict[str, Any]] = {}
+        for name, t in parts["adam"].items():
+            k, what = name.split(".")
+            moments.setdefault(int(k), {})[what] = t
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
+        if state.head["scaler"]:
+            self.scaler.load_state_dict(state.head["scaler"])
+        self.epoch, self.best = state.head["epoch"], Outcome(**state.head["best"])
+        self.kept = state
 
-        try:
-            with safe_open(path, "pt", device=str(self.device)) as file:
-                head = json.loads(file.metadata()["fit"])
-                parts: dict[str, dict[str, Any]] = {"network": {}, "average": {}, "best": {}, "adam": {}}
-                for key in file.keys():  # noqa: SIM118 - not a dict
-                    part, name = key.split(".", 1)
-                    parts[part][name] = file.get_tensor(key)
-            self.network.load_state_dict(parts["network"])
-            self.model.network.load_state_dict(parts["average"])
-            self.best_weights = parts["best"]
-            moments: dict[int, dict[str, Any]] = {}
-            for name, t in parts["adam"].items():
-                k, what = name.split(".")
-                moments.setdefault(int(k), {})[what] = t
-            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
-            if head["scaler"]:
-                self.scaler.load_state_dict(head["scaler"])
-            self.epoch, self.best = head["epoch"], replace(self.best, **head["best"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{path} is missing or broken ({error}); train anew, with --force") from None
+
+class Mix:
+    """Streams heard two at a time: each with a partner, in shares that stay for an epoch (Zhang et al. 2018).
+
+    Parameters
+    ----------
+    streams
+        How many there are.
+    alpha
+        Of the Beta distribution that shares are drawn from.
+    """
+
+    def __init__(self, streams: int, alpha: float, rng: np.random.Generator, device: torch.device) -> None:
+        share = np.maximum(s := rng.beta(alpha, alpha, streams), 1 - s)  # the stream itself is the louder one
+        self._share = torch.from_numpy(share.astype(np.float32)).to(device)[:, None, None]
+        self._partner = torch.from_numpy(rng.permutation(streams)).to(device)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Mix what streams hear or say, (B, S, D)."""
+        return self._share * x + (1 - self._share) * x[self._partner]
+
+    def both(self, counts: torch.Tensor) -> torch.Tensor:
+        """Return where both of a pair count, (B, S)."""
+        return counts & counts[self._partner]

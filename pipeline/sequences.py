@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from lipwright.data.corpus import Corpus
+from lipwright.data.audio import SAMPLE_RATE_HZ
+from lipwright.data.augment import Variant, hush, vary
+from lipwright.data.cache import cached_path, prune
+from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.errors import CorpusError
-from lipwright.data.features import STEP_HZ
-from lipwright.data.mouth import LEAST_SCALE, Speaker
+from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, gain_for
+from lipwright.data.files import whole_file
+from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate
 from lipwright.models.lipsync import LipSync
 
 LEAST_DATA_S = 10.0
@@ -19,15 +25,38 @@ LEAST_DATA_S = 10.0
 LEAST_VALID_STEPS = STEP_HZ
 """A span with less than a second of visible mouth teaches nothing and judges nothing."""
 
+CLOSING_S = 0.2
+"""What the mouth does so long before and after a hush sets in is left open."""
+
+RESTING_SHARE = 0.05
+"""The least open part of a speaker's time shows their face at rest."""
+
 
 @dataclass(frozen=True)
 class Sequence:
-    """One span of one clip, ready for the network: `features` (T, D), relative `shapes` (T, K, 3), `valid` (T,)."""
+    """One span of one clip, ready for the network.
+
+    Attributes
+    ----------
+    features : ndarray, shape (T, D), float32
+    shapes : ndarray, shape (T, 40, 3), float32
+        Relative to the speaker.
+    blendshapes : ndarray, shape (T, 52), float32
+    valid : ndarray, shape (T,), bool
+    speaker
+    audio : ndarray, shape (N,), float32
+        What the features were computed from; sample 0 stands at step 0.
+    weight
+        How often a second of it is heard, against others.
+    """
 
     features: np.ndarray
     shapes: np.ndarray
+    blendshapes: np.ndarray
     valid: np.ndarray
     speaker: Speaker
+    audio: np.ndarray
+    weight: float = 1.0
 
 
 def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], float]:
@@ -55,12 +84,16 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
         shapes = track.speaker.normalise(track.xyz, mean_scale)
         if not np.isfinite(shapes).all():
             raise CorpusError(f"clip {row['id']} holds a mouth that is not numbers; run lipwright preprocess again")
+        blendshapes = _blendshapes(clip)
         for part, where in (("train", train), ("validation", held_out)):
             if (span := row["split"][part]) is not None:
                 start, end = (round((second - row["start_s"]) * STEP_HZ) for second in span)
                 cut = slice(start, end)
                 if track.valid[cut].sum() >= LEAST_VALID_STEPS:
-                    where.append(Sequence(clip.features[cut], shapes[cut], track.valid[cut], track.speaker))
+                    heard = clip.audio[start * SAMPLE_RATE_HZ // STEP_HZ : end * SAMPLE_RATE_HZ // STEP_HZ] / np.float32(32768)
+                    where.append(
+                        Sequence(clip.features[cut], shapes[cut], blendshapes[cut], track.valid[cut], track.speaker, heard)
+                    )
     if not train:
         raise CorpusError(f"{corpus.folder} shows less than a second of mouth to train on; add longer footage")
     if sum(len(s.features) for s in train) < LEAST_DATA_S * STEP_HZ:
@@ -68,7 +101,70 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
     return train, held_out, mean_scale
 
 
+def _blendshapes(clip: Clip) -> np.ndarray:
+    steps = np.arange(len(clip.features)) / STEP_HZ
+    return interpolate(clip.times_s, clip.blendshapes, clip.valid, steps)[0]
+
+
+def vary_sequence(sequence: Sequence, kinds: tuple[str, ...], settings: FeatureSettings, seed: int) -> Sequence:
+    """Return a sequence as it sounds otherwise (`lipwright.data.augment.vary`); its features are cached."""
+    key = hashlib.sha256(sequence.audio.tobytes())
+    key.update(json.dumps([settings.to_dict(), kinds, seed]).encode())
+    path = cached_path("variants", f"{key.hexdigest()[:32]}.npz")
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            features, tempo = kept["features"], float(kept["tempo"])
+    except (OSError, ValueError, KeyError):
+        heard: Variant = vary(sequence.audio, kinds, np.random.default_rng(seed))
+        features = compute_features(heard.samples, settings, gain=gain_for(heard.samples, settings) * heard.gain)
+        tempo = heard.tempo
+        with whole_file(path) as partial, partial.open("wb") as file:
+            np.savez(file, features=features, tempo=tempo)
+        prune("variants")
+    then = np.arange(len(features)) * tempo  # the steps of the sequence at which the variant's were spoken
+    steps = np.arange(len(sequence.features), dtype=float)
+    then = then[then <= steps[-1]]
+    shapes, valid = interpolate(steps, sequence.shapes, sequence.valid, then, longest_gap_s=1)  # in steps: neighbours only
+    blendshapes, _ = interpolate(steps, sequence.blendshapes, sequence.valid, then, longest_gap_s=1)
+    return replace(sequence, features=features[: len(then)], shapes=shapes, blendshapes=blendshapes, valid=valid)
+
+
+def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, whole: bool) -> Sequence:
+    """Return a sequence in which speech gives way to silence or noise and the mouth closes (`lipwright.data.augment.hush`)."""
+    samples, spans_s = hush(sequence.audio, np.random.default_rng(seed), whole=whole)
+    features = compute_features(samples, settings)[: len(sequence.features)]
+    shapes, blendshapes, valid = sequence.shapes.copy(), sequence.blendshapes.copy(), sequence.valid.copy()
+    opening = aperture(sequence.speaker.place(sequence.shapes, 1.0))
+    resting = sequence.valid & (opening <= np.quantile(opening[sequence.valid], RESTING_SHARE))
+    times_s = np.arange(len(features)) / STEP_HZ
+    for start_s, end_s in spans_s:
+        inner = times_s >= (start_s + CLOSING_S if start_s else 0)
+        outer = times_s >= start_s - CLOSING_S
+        if end_s < times_s[-1]:
+            inner &= times_s <= end_s - CLOSING_S
+            outer &= times_s <= end_s + CLOSING_S
+        valid[outer] = False
+        valid[inner] = True
+        shapes[inner] = 0
+        blendshapes[inner] = sequence.blendshapes[resting].mean(0)
+    return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid)
+
+
 def arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what a sequence teaches: standardised features (T, D), coefficients (T, P) and validity (T,)."""
-    features, shapes = (torch.from_numpy(a).to(model.feature_mean) for a in (sequence.features, sequence.shapes))
-    return model.standardise(features).cpu().numpy(), model.project(shapes).cpu().numpy(), sequence.valid
+    """Return what a sequence teaches.
+
+    Returns
+    -------
+    features : ndarray, shape (T, D), float32
+        Standardised.
+    wanted : ndarray, shape (T, P + S), float32
+        PCA coefficients of the mouth, then standardised blendshapes if the model says them.
+    valid : ndarray, shape (T,), bool
+    """
+    features, shapes, blendshapes = (
+        torch.from_numpy(a).to(model.feature_mean) for a in (sequence.features, sequence.shapes, sequence.blendshapes)
+    )
+    wanted = model.project(shapes)
+    if model.config.blendshapes:
+        wanted = torch.cat([wanted, (blendshapes - model.blendshape_mean) / model.blendshape_std], 1)
+    return model.standardise(features).cpu().numpy(), wanted.cpu().numpy(), sequence.valid

@@ -31,22 +31,48 @@ class TrainSettings:
     """Layers, of each direction."""
     layer_norm: bool = False
     """Normalise the states of a layer before the next one hears them."""
+    members: int = 4
+    """Networks trained side by side, whose mean is the prediction."""
     input_dropout: float = 0.3
     """Share of features dropped in training."""
+    input_noise: float = 0.0
+    """Standard deviation of the noise added to features in training, which themselves have 1."""
     dropout: float = 0.5
     """Share of a layer's outputs dropped in training."""
-    epochs: int = 300
-    """Most epochs; each hears every second of training about 20 times."""
-    patience: int = 40
+    mixup: float = 0.4
+    """Streams are heard two at a time, mixed with their mouths in shares drawn from Beta(mixup, mixup); 0: alone."""
+    augment: tuple[str, ...] = ()
+    """How speech is varied: any of gain, noise, reverb, band, tempo, tract."""
+    augmented_share: float = 0.3
+    """Share of the training spent on variants."""
+    variants: int = 8
+    """Variants of each clip."""
+    hushed_share: float = 0.1
+    """Share of the training spent on clips where silence or noise takes the place of speech, and the mouth closes."""
+    velocity_weight: float = 0.0
+    """Of the squared error of how the mouth moves, against that of its shape."""
+    opening_weight: float = 0.5
+    """Of the squared error of the opening."""
+    closure_weight: float = 0.0
+    """Of lips that should meet and do not."""
+    blendshape_weight: float = 0.02
+    """Of the squared error of the 52 blendshapes."""
+    epochs: int = 40
+    """Epochs that the learning rate is planned for, the most that are trained; each hears every second 10 times."""
+    patience: int = 15
     """Epochs without a better validation after which training stops."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
-    averaging: float = 0.998
+    refit: bool = True
+    """Train anew on all data, validation's too, for as many epochs as were best."""
+    learning_rate: float = 2e-3
+    """Of AdamW, at its height; it rises over the first epochs and falls along a cosine."""
+    weight_decay: float = 0.01
+    """Of AdamW."""
+    averaging: float = 0.99
     """Share of the running average of the weights that each step keeps; the average is what is validated and kept."""
-    streams: int = 50
+    streams: int = 24
     """Streams trained on side by side."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient of a member."""
     components: int = 20
     """PCA coefficients of the mouth."""
 

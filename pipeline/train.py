@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import os
 import shutil
 import time
@@ -11,98 +9,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from lipwright.data.corpus import Corpus
-from lipwright.data.errors import CorpusError, InputError, require_new
-from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
-from lipwright.models.baselines import fit_ridge
+from lipwright.data.errors import InputError, require_new
 from lipwright.models.device import choose_device
 from lipwright.models.lipsync import CONFIG, Config, LipSync
-from lipwright.pipeline.fit import FIXED_STEPS, Fit
+from lipwright.pipeline.course import FIT_FILE, INHERITED, Course
 from lipwright.pipeline.processes import team
 from lipwright.pipeline.progress import Progress
-from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, load_sequences
+from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.settings import TrainSettings
 
-log = logging.getLogger(__name__)
-
-METRICS_FILE = "metrics.jsonl"
-FIT_FILE = "training.safetensors"
-"""What `resume` goes on from."""
-
-ARCHITECTURE = ("cell", "direction", "lookahead_ms", "hidden", "layers", "layer_norm", "components", "features")
+ARCHITECTURE = (
+    "cell", "direction", "lookahead_ms", "hidden", "layers", "layer_norm", "members", "components", "blendshapes", "features"
+)  # fmt: skip
 """What a training that is resumed must have in common with its beginning."""
 
 
-def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Sequence]) -> int:
-    """Return the steps that outputs come late; `InputError` if the network cannot hear so, or learn so."""
-    if not settings.bptt_s * STEP_HZ >= 2:
-        raise InputError(f"--bptt-s {settings.bptt_s:g} is a window of one step, with no time to learn from; use 0.02 or more")
-    ahead_ms = settings.lookahead_ms
-    if ahead_ms is None:
-        return 0
-    if not ahead_ms >= reach_ms:
-        raise InputError(f"--delay-ms {ahead_ms:g} is less than a feature's own reach; use {math.ceil(reach_ms)} or more")
-    longest_s = max(len(s.features) for s in sequences) / STEP_HZ
-    if longest_s <= ahead_ms / 1000:
-        raise InputError(f"--delay-ms {ahead_ms:g} is longer than the longest clip ({longest_s:.2f} s)")
-    steps = math.floor((ahead_ms - reach_ms) * STEP_HZ / 1000)
-    if settings.direction == "both" and settings.bptt_s * STEP_HZ < steps + 0.5:
-        # What the past says waits for the future over the border of a chunk, where gradients end: it would never learn.
-        raise InputError(
-            f"--bptt-s {settings.bptt_s:g} is no longer than the look-ahead; use {(steps + 1) / STEP_HZ:g} or more"
-        )
-    return steps
-
-
-def build_model(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:
-    """Make an untrained model whose statistics and PCA come from the training sequences."""
-    from sklearn.decomposition import PCA
-
-    features = np.concatenate([s.features for s in sequences])
-    shapes = np.concatenate([s.shapes[s.valid] for s in sequences]).reshape(-1, 3 * sequences[0].shapes.shape[1])
-    components = min(settings.components, *shapes.shape)
-    pca = PCA(components, svd_solver="full").fit(shapes)
-    stated = corpus.settings["features"]
-    try:
-        own = FeatureSettings.from_dict(stated)
-    except ValueError as error:
-        raise CorpusError(f"{corpus.folder} was made with other feature settings ({error}); preprocess anew") from None
-    config = Config(
-        features=stated,
-        feature_size=features.shape[1],
-        points=sequences[0].shapes.shape[1],
-        components=components,
-        scale=mean_scale,
-        cell=settings.cell,
-        direction=settings.direction,
-        lookahead_ms=settings.lookahead_ms,
-        delay_steps=_delay_steps(settings, own.reach_ms, sequences),
-        hidden=settings.hidden,
-        layers=settings.layers,
-        layer_norm=settings.layer_norm,
-        input_dropout=settings.input_dropout,
-        dropout=settings.dropout,
-        corpus=str(corpus.folder.resolve()),
-        sources=[{k: row[k] for k in ("path", "sha256", "speaker")} for row in corpus.usable],
-    )
-    model = LipSync(config)
-    silence = compute_features(np.zeros(1600, np.float32), own, gain=1.0)[5]
-    for name, values in {
-        "feature_mean": features.mean(0),
-        "feature_std": np.maximum(features.std(0), 1e-3),
-        "silence": silence,
-        "pca_mean": pca.mean_,
-        "pca_components": pca.components_,
-        "neutral": np.mean([s.speaker.neutral for s in sequences], axis=0),
-    }.items():
-        getattr(model, name).copy_(torch.from_numpy(np.asarray(values, np.float32)))
-    return model
-
-
-def _require_same(run: Path, config: Config) -> None:
+def _require_same(run: Path, config: Config, settings: TrainSettings) -> None:
     """Raise `InputError` if a run cannot be gone on with as asked."""
     begun = LipSync.load(run).config
     for name in ARCHITECTURE:
@@ -113,6 +36,10 @@ def _require_same(run: Path, config: Config) -> None:
         raise InputError(
             f"{run} was trained on another corpus ({begun.corpus}); resume with that, or train anew to another --out"
         )
+    if (planned := begun.training["settings"]["epochs"]) != settings.epochs:
+        raise InputError(
+            f"{run} planned its learning rate for {planned} epochs; resume with --epochs {planned} or use --init {run}"
+        )
 
 
 def train_model(
@@ -120,6 +47,7 @@ def train_model(
     out: Path | str,
     settings: TrainSettings | None = None,
     *,
+    init: Path | str | None = None,
     device: str = "auto",
     seed: int = 0,
     force: bool = False,
@@ -128,14 +56,19 @@ def train_model(
 ) -> dict[str, Any]:
     """Train a model on a corpus; in several processes if `torchrun` started them.
 
+    The number of epochs is searched for on the validation part; then a model is trained so long on all of the corpus.
+
     Parameters
     ----------
     corpus
         Folder made by `preprocess_corpus`.
     out
-        Model folder to make. It appears when training is done.
+        Model folder to make. It appears when training is done, or interrupted.
     settings
         Defaults to `TrainSettings()`.
+    init
+        Model folder to start from, in place of random weights: of many speakers, say, to learn one more. What the network
+        is made of (`INHERITED`) is then its, whatever `settings` say.
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     seed
@@ -143,14 +76,14 @@ def train_model(
     force
         Replace `out` if it exists.
     resume
-        Go on with the training that made `out`, as if it had not stopped: to more epochs, say.
+        Go on with the training that was interrupted and left `out`, as if it had not been.
     progress
-        Called with ("train", epochs done, most epochs).
+        Called with (what, epochs done, most epochs).
 
     Returns
     -------
     dict
-        ``run``, ``epochs``, ``steps``, ``val_loss`` and ``val_aperture_r`` of the kept epoch (None without validation),
+        ``run``, ``epochs``, ``steps``, ``val_loss`` and ``val_aperture_r`` of the best epoch (None without validation),
         ``elapsed_s``.
 
     Raises
@@ -159,8 +92,12 @@ def train_model(
         The corpus is missing, broken, or holds nothing to train on.
     InputError
         A setting or device cannot be used, or the training diverged.
+    ModelError
+        `init` cannot be used.
     OutputExistsError
         `out` exists and `force` is false.
+    KeyboardInterrupt
+        Stopped by the user; `out` then holds the best model so far, to go on with.
     """
     began = time.perf_counter()
     settings, out = settings or TrainSettings(), Path(out)
@@ -170,37 +107,43 @@ def train_model(
     require_new(out, force or resume)
     if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
         raise InputError(f"{out} holds other files than a model's; choose another --out")
-    train, held_out, mean_scale = load_sequences(opened)
-    if not held_out:
-        log.warning("less than %.0f s to train on: a fixed %d steps, without validation", LEAST_DATA_S, FIXED_STEPS)
     where = choose_device(device)
-    torch.manual_seed(seed)
-    model = build_model(train, opened, settings, mean_scale).to(where)
-    if resume:
-        _require_same(out, model.config)
+    base = LipSync.load(Path(init)) if init is not None else None
+    if base is not None:
+        settings = replace(settings, delay_ms=base.config.lookahead_ms, **{k: getattr(base.config, k) for k in INHERITED})
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with team(where) as ours:
         if ours.size > settings.streams:
             raise InputError(f"{settings.streams} streams cannot be shared by {ours.size} processes; start fewer")
-        fit = Fit(model, train, held_out, settings, seed, ours)
+        course = Course(opened, settings, seed, base, where, ours)
+        if resume:
+            _require_same(out, course.build(course.train).config, settings)
+        record = None
         try:
             if ours.rank == 0:
                 partial.mkdir()
-            if resume:
-                fit.load(out / FIT_FILE)
-                if ours.rank == 0:
-                    shutil.copy(out / METRICS_FILE, partial)
-            report = asdict(fit.run(partial / METRICS_FILE, progress))
-            fit.finish()
-            if ours.rank == 0:
-                model.config = replace(model.config, training=asdict(settings) | {"seed": seed} | report)
-                model.save(partial)
-                fit.save(partial / FIT_FILE)
-                fit_ridge(*([arrays(model, s) for s in part] for part in (train, held_out))).save(partial)
-                if out.exists():
-                    shutil.rmtree(out) if out.is_dir() else out.unlink()
-                partial.rename(out)
+                for kept in [*out.glob(METRICS_FILE), *out.glob("events.out.tfevents*")] if resume else []:
+                    shutil.copy(kept, partial)
+                record = Record(partial)
+            report = asdict(course.run(record, progress, out / FIT_FILE if resume else None))
+            _keep(course, record, partial, out)
             ours.wait()
+        except KeyboardInterrupt:
+            if not course.worth_keeping:
+                raise
+            _keep(course, record, partial, out)
+            raise KeyboardInterrupt(f"interrupted; {out} holds the best so far: go on with --resume") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return {"run": str(out), **report, "elapsed_s": round(time.perf_counter() - began, 3)}
+
+
+def _keep(course: Course, record: Record | None, partial: Path, out: Path) -> None:
+    """Let the run appear, in process 0."""
+    if record is None:
+        return
+    record.close()
+    course.save(partial)
+    if out.exists():
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+    partial.rename(out)

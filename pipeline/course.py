@@ -1,0 +1,269 @@
+"""The course of a training: how many epochs are best, found on the validation part; then a model trained so long on it all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lipwright.data.corpus import Corpus
+from lipwright.data.errors import CorpusError, InputError
+from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
+from lipwright.models.baselines import fit_ridge
+from lipwright.models.lipsync import Config, LipSync
+from lipwright.pipeline.fit import FIXED_EPOCHS, Fit, FitState, Outcome
+from lipwright.pipeline.processes import Team
+from lipwright.pipeline.progress import Progress, told_as
+from lipwright.pipeline.record import Record
+from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, hush_sequence, load_sequences, vary_sequence
+from lipwright.pipeline.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+FIT_FILE = "training.safetensors"
+"""What `--resume` goes on from."""
+
+INHERITED = ("cell", "direction", "hidden", "layers", "layer_norm", "members")
+"""Settings that a training takes over from the run that it starts from."""
+
+HUSHES = 4
+"""Versions of each sequence with silences in it, and without any speech."""
+
+LEAST_BLENDSHAPE_STD = 0.02
+"""Blendshapes that hardly move are noise, and are not blown up to be learned."""
+
+
+class Course:
+    """One training, from a corpus to a model.
+
+    Parameters
+    ----------
+    corpus, settings, seed
+    base
+        Model to start from, or None.
+    device, team
+        Where, and by which processes.
+
+    A course has two stages: ``search``, and ``refit`` if there is a validation part.
+    """
+
+    def __init__(
+        self, corpus: Corpus, settings: TrainSettings, seed: int, base: LipSync | None, device: torch.device, team: Team
+    ) -> None:
+        self.corpus, self.settings, self.seed, self.base, self.device, self.team = corpus, settings, seed, base, device, team
+        self.train, self.held_out, self.mean_scale = load_sequences(corpus)
+        if not self.held_out:
+            log.warning("less than %.0f s to train on: a fixed %d epochs, without validation", LEAST_DATA_S, FIXED_EPOCHS)
+        self._fits: dict[str, Fit] = {}
+
+    def build(self, sequences: list[Sequence]) -> LipSync:
+        """Make the model that is to be trained on some sequences."""
+        torch.manual_seed(self.seed)
+        if self.base is not None:
+            return _adapted(self.base, sequences, self.corpus, self.settings, self.mean_scale).to(self.device)
+        return build_model(sequences, self.corpus, self.settings, self.mean_scale).to(self.device)
+
+    def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
+        heard = _with_variants(train, self.settings, _feature_settings(self.corpus))
+        return Fit(self.build(train), heard, held_out, self.settings, self.seed, self.team, last)
+
+    def run(self, record: Record | None, progress: Progress | None, begun: Path | None = None) -> Outcome:
+        """Train.
+
+        Parameters
+        ----------
+        record
+            In process 0.
+        begun
+            What `save` wrote of this course when it was interrupted.
+
+        Raises
+        ------
+        InputError
+            `begun` is broken, or another course's.
+        """
+        states = _read_states(begun) if begun else {}
+
+        def trained(fit: Fit, stage: str, told: str) -> Outcome:
+            self._fits[stage] = fit
+            if begun and stage in states:
+                try:
+                    fit.restore(states[stage])
+                except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                    raise _broken(begun, error) from None
+            note = record.epoch if record else lambda row: None
+            outcome = fit.run(lambda row: note({"stage": stage} | row), told_as(progress, told))
+            fit.finish()
+            return outcome
+
+        fit = self._fit(self.train, self.held_out, None if self.held_out else FIXED_EPOCHS)
+        found = trained(fit, "search", "train")
+        if record and fit.validate and "refit" not in states:
+            record.mouth(*fit.validate.look())
+        if self.held_out and self.settings.refit:
+            trained(self._fit(self.train + self.held_out, [], found.epochs), "refit", "train on all")
+        return found
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether an epoch has been trained."""
+        return any(fit.kept.head["epoch"] for fit in self._fits.values())
+
+    def save(self, folder: Path) -> None:
+        """Write the best model so far, the ridge to compare it with, and what is needed to go on."""
+        from safetensors.torch import save_file
+
+        fits = {stage: fit for stage, fit in self._fits.items() if fit.kept.head["epoch"]}
+        stage, fit = list(fits.items())[-1]
+        fit.finish()
+        model, found = fit.model, asdict(fits["search"].best)
+        training = {"settings": asdict(self.settings), "seed": self.seed, "stage": stage} | found
+        model.config = replace(model.config, training=training)
+        model.save(folder)
+        tensors = {f"{stage}.{name}": t for stage, fit in fits.items() for name, t in fit.kept.tensors.items()}
+        heads = {stage: json.dumps(fit.kept.head) for stage, fit in fits.items()}
+        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, folder / FIT_FILE, heads)
+        shown = [[arrays(model, s) for s in part] for part in (self.train, self.held_out)]
+        p = model.config.components
+        fit_ridge(*([(x, y[:, :p], valid) for x, y, valid in part] for part in shown)).save(folder)
+
+
+def _read_states(path: Path) -> dict[str, FitState]:
+    """Read the states that `Course.save` wrote, by stage; `InputError` if the file is broken."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            heads = {stage: json.loads(head) for stage, head in file.metadata().items()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError, AttributeError, TypeError, ValueError) as error:
+        raise _broken(path, error) from None
+    return {
+        stage: FitState({key.removeprefix(f"{stage}."): t for key, t in tensors.items() if key.startswith(f"{stage}.")}, head)
+        for stage, head in heads.items()
+    }
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is missing or broken ({error}); train anew, with --force")
+
+
+def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Sequence]) -> int:
+    """Return the steps that outputs come late; `InputError` if the network cannot hear so, or learn so."""
+    if not settings.bptt_s * STEP_HZ >= 2:
+        raise InputError(f"--bptt-s {settings.bptt_s:g} is a window of one step, with no time to learn from; use 0.02 or more")
+    ahead_ms = settings.lookahead_ms
+    if ahead_ms is None:
+        return 0
+    if not ahead_ms >= reach_ms:
+        raise InputError(f"--delay-ms {ahead_ms:g} is less than a feature's own reach; use {math.ceil(reach_ms)} or more")
+    longest_s = max(len(s.features) for s in sequences) / STEP_HZ
+    if longest_s <= ahead_ms / 1000:
+        raise InputError(f"--delay-ms {ahead_ms:g} is longer than the longest clip ({longest_s:.2f} s)")
+    steps = math.floor((ahead_ms - reach_ms) * STEP_HZ / 1000)
+    if settings.direction == "both" and settings.bptt_s * STEP_HZ < steps + 0.5:
+        # What the past says waits for the future over the border of a chunk, where gradients end: it would never learn.
+        raise InputError(
+            f"--bptt-s {settings.bptt_s:g} is no longer than the look-ahead; use {(steps + 1) / STEP_HZ:g} or more"
+        )
+    return steps
+
+
+def build_model(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:
+    """Make an untrained model whose statistics and PCA come from the training sequences."""
+    from sklearn.decomposition import PCA
+
+    features = np.concatenate([s.features for s in sequences])
+    shapes = np.concatenate([s.shapes[s.valid] for s in sequences]).reshape(-1, 3 * sequences[0].shapes.shape[1])
+    blendshapes = np.concatenate([s.blendshapes[s.valid] for s in sequences])
+    components = min(settings.components, *shapes.shape)
+    pca = PCA(components, svd_solver="full").fit(shapes)
+    own = _feature_settings(corpus)
+    config = Config(
+        features=corpus.settings["features"],
+        feature_size=features.shape[1],
+        points=sequences[0].shapes.shape[1],
+        components=components,
+        scale=mean_scale,
+        cell=settings.cell,
+        direction=settings.direction,
+        lookahead_ms=settings.lookahead_ms,
+        delay_steps=_delay_steps(settings, own.reach_ms, sequences),
+        hidden=settings.hidden,
+        layers=settings.layers,
+        layer_norm=settings.layer_norm,
+        members=settings.members,
+        blendshapes=blendshapes.shape[1],
+        input_dropout=settings.input_dropout,
+        dropout=settings.dropout,
+        **_origin(corpus),
+    )
+    model = LipSync(config)
+    for name, values in {
+        "feature_mean": features.mean(0),
+        "feature_std": np.maximum(features.std(0), 1e-3),
+        "silence": compute_features(np.zeros(1600, np.float32), own, gain=1.0)[5],
+        "pca_mean": pca.mean_,
+        "pca_components": pca.components_,
+        "neutral": np.mean([s.speaker.neutral for s in sequences], axis=0),
+        "blendshape_mean": blendshapes.mean(0),
+        "blendshape_std": np.maximum(blendshapes.std(0), LEAST_BLENDSHAPE_STD),
+    }.items():
+        getattr(model, name).copy_(torch.from_numpy(np.asarray(values, np.float32)))
+    return model
+
+
+def _origin(corpus: Corpus) -> dict[str, Any]:
+    """Return what `Config` keeps of the corpus."""
+    sources = [{k: row[k] for k in ("path", "sha256", "speaker")} for row in corpus.usable]
+    return {"corpus": str(corpus.folder.resolve()), "sources": sources}
+
+
+def _feature_settings(corpus: Corpus) -> FeatureSettings:
+    try:
+        return FeatureSettings.from_dict(corpus.settings["features"])
+    except ValueError as error:
+        raise CorpusError(f"{corpus.folder} was made with other feature settings ({error}); preprocess anew") from None
+
+
+def _adapted(base: LipSync, sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:
+    """Return a trained model that is to learn on from another corpus: its weights and what they refer to, new speakers."""
+    if base.config.features != corpus.settings["features"]:
+        raise CorpusError(f"{corpus.folder} has other features than the model of --init; preprocess anew")
+    config = replace(
+        base.config,
+        scale=mean_scale,
+        input_dropout=settings.input_dropout,
+        dropout=settings.dropout,
+        training={},
+        **_origin(corpus),
+    )
+    _delay_steps(settings, _feature_settings(corpus).reach_ms, sequences)
+    model = LipSync(config)
+    model.load_state_dict(base.state_dict())
+    neutral = np.mean([s.speaker.neutral for s in sequences], axis=0)
+    model.neutral.copy_(torch.from_numpy(np.asarray(neutral, np.float32)))
+    return model
+
+
+def _with_variants(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
+    """Add what is only heard in training: varied speech, and hushes."""
+    out = [replace(s, weight=1 - settings.augmented_share * bool(settings.augment) - settings.hushed_share) for s in sequences]
+    for number, s in enumerate(sequences):
+        if settings.augment and settings.augmented_share:
+            share = settings.augmented_share / settings.variants
+            for k in range(settings.variants):
+                varied = vary_sequence(s, settings.augment, features, seed=settings.variants * number + k)
+                out.append(replace(varied, weight=share))
+        if settings.hushed_share:
+            for whole, share in ((False, 0.7), (True, 0.3)):
+                for k in range(HUSHES):
+                    hushed = hush_sequence(s, features, seed=HUSHES * number + k, whole=whole)
+                    out.append(replace(hushed, weight=share * settings.hushed_share / HUSHES))
+    return [s for s in out if s.weight > 0]
