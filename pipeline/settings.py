@@ -57,9 +57,9 @@ class TrainSettings:
     """Of lips that should meet and do not."""
     blendshape_weight: float = 0.02
     """Of the squared error of the 52 blendshapes."""
-    epochs: int = 40
+    epochs: int = 30
     """Epochs that the learning rate is planned for, the most that are trained; each hears every second 10 times."""
-    patience: int = 15
+    patience: int = 12
     """Epochs without a better validation after which training stops."""
     refit: bool = True
     """Train anew on all data, validation's too, for as many epochs as were best."""

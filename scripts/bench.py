@@ -105,13 +105,13 @@ def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float
     import torch
 
     from lipwright.data.corpus import Corpus
+    from lipwright.pipeline.course import build_model
     from lipwright.pipeline.fit import Fit
     from lipwright.pipeline.processes import Team
     from lipwright.pipeline.sequences import load_sequences
     from lipwright.pipeline.settings import TrainSettings
-    from lipwright.pipeline.train import build_model
 
-    opened, settings = Corpus.load(corpus), TrainSettings()
+    opened, settings = Corpus.load(corpus), TrainSettings(members=1)
     train, _, scale = load_sequences(opened)
     fit = Fit(build_model(train, opened, settings, scale).to(device), train, [], settings, 0, Team())
     both = settings.direction == "both"

@@ -229,7 +229,7 @@ def test_an_unknown_cell_or_direction_is_a_usage_error(lipwright: Any, trained: 
 
 
 def test_a_training_that_cannot_be_gone_on_with(refuse: Refuse, trained: Any, tmp_path: Path) -> None:
-    again = ["train", trained.corpus, "--resume", "--device", "cpu", "--out"]
+    again = ["train", trained.corpus, "--resume", "--epochs", 4, "--device", "cpu", "--out"]
     refuse(*again, "gone", names="gone", says="no training to resume; train without --resume first")
     shutil.copytree(trained.run, tmp_path / "run")
     for words, says in (

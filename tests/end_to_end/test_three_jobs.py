@@ -79,7 +79,9 @@ def test_train_reports_its_model(trained: Any) -> None:
     assert report["val_loss"] > 0
     assert -1 <= report["val_aperture_r"] <= 1
     rows = [json.loads(line) for line in (trained.run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    searched, refitted = ([row["epoch"] for row in rows if row["stage"] == stage] for stage in ("search", "refit"))
+    assert searched == [1, 2, 3, 4]
+    assert refitted == searched[: report["epochs"]]
 
 
 def test_the_command_trains_as_the_library_does_bit_by_bit(trained: Any, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_who_hears_the_whole_clip_hears_all_of_it_at_once(cell: str) -> None:
         assert (np.abs(lipsync.predict(other) - before).max((1, 2)) > 0).all()
     # The clip is not followed by silence: it says what its network says of these features alone.
     with torch.no_grad():
-        said = lipsync.expand(lipsync.network(lipsync.standardise(torch.from_numpy(x))[None])[0][0]).numpy()
+        said = lipsync.expand(lipsync.network(lipsync.standardise(torch.from_numpy(x))[None])[0][0, 0]).numpy()
     np.testing.assert_allclose(before, said, atol=1e-6)
 
 
@@ -314,11 +314,11 @@ def test_the_folder_holds_two_files_and_no_pickle(tmp_path: Path) -> None:
     model().save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
     head = json.loads((tmp_path / CONFIG).read_text())
-    assert (head["format"], head["version"]) == ("lipwright-model", 2)
-    assert VERSION == 2
+    assert (head["format"], head["version"]) == ("lipwright-model", 3)
+    assert VERSION == 3
     assert head["features"] == FEATURES.to_dict()
     assert head["sources"][0]["sha256"] == "ab" * 32
-    assert {"cell", "direction", "lookahead_ms", "delay_steps", "layer_norm"} <= head.keys()
+    assert {"cell", "direction", "lookahead_ms", "delay_steps", "layer_norm", "members", "blendshapes"} <= head.keys()
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
@@ -458,7 +458,7 @@ def test_a_broken_folder_is_named(tmp_path: Path, what: str) -> None:
         ({"lookahead_ms": None, "direction": "both"}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
         ({"lookahead_ms": "long"}, "lookahead_ms is 'long', neither a number from 0 on nor null"),
         ({"hidden": 0}, "hidden is 0, not a whole number from 1 on"),
-        ({"version": 1}, "not of model version 2; train it again"),
+        ({"version": 1}, "not of model version 3; train it again"),
     ],
     ids=str,
 )

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.corpus import Clip, Corpus
-from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import INNER_LIPS, OUTER_LIPS
@@ -49,7 +50,7 @@ def opened() -> Callable[[np.ndarray], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def toy_corpus(opened: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Path]:
-    """Return the maker of a corpus whose mouths open as the first feature says: `toy_corpus(folder, lengths_s, seed)`."""
+    """Return the maker of a corpus of noise whose loudness opens the mouth: `toy_corpus(folder, lengths_s, seed)`."""
 
     def make(folder: Path, lengths_s: Sequence[float] = (20.0,), *, seed: int = 0, moving: bool = True) -> Path:
         rng = np.random.default_rng(seed)
@@ -60,18 +61,18 @@ def toy_corpus(opened: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Path
             times = np.arange(frames) / FRAME_HZ
             knots = np.arange(0, length_s + 0.2, 0.1)
             curve = rng.uniform(0, 1, len(knots)) * moving
-            heard = np.interp(np.arange(steps) / STEP_HZ, knots, curve)
-            features = rng.normal(0, 1, (steps, 28)).astype(np.float32)
-            features[:, 0] += 10 * heard
+            samples = round(length_s * SAMPLE_RATE_HZ)
+            loud_db = np.interp(np.arange(samples) / SAMPLE_RATE_HZ, knots, 30 * curve - 45)
+            audio = np.round(32767 * np.clip(rng.normal(0, 10 ** (loud_db / 20)), -1, 1)).astype(np.int16)
             clip = Clip(
-                features=features,
-                audio=np.zeros(round(length_s * 16000), np.int16),
+                features=compute_features(audio / np.float32(32768))[:steps],
+                audio=audio,
                 times_s=times,
                 mouth=opened(0.3 * np.interp(times, knots, curve)),
                 rotation=np.tile(np.eye(3), (frames, 1, 1)),
                 scale=np.full(frames, 100.0),
                 shift=np.zeros((frames, 3)),
-                blendshapes=np.zeros((frames, 52), np.float32),
+                blendshapes=np.repeat(np.interp(times, knots, curve)[:, None], 52, 1).astype(np.float32),
                 valid=np.ones(frames, bool),
             )
             row = {

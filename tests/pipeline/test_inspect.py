@@ -86,7 +86,7 @@ def test_a_gate_that_forgets_shortens_the_flow(runs: dict[str, Path], tmp_path: 
         model = LipSync.load(runs["forward"])
         hidden = model.config.hidden
         with torch.no_grad():
-            model.network.past.cells[0].bias_ih_l0[hidden : 2 * hidden] += bias  # the forget gate
+            model.network.members[0].past.cells[0].bias_ih_l0[hidden : 2 * hidden] += bias  # the forget gate
         model.save(tmp_path / "run")
         (look,) = inspect_runs([tmp_path / "run"], tmp_path / "look.png", force=True)["runs"]
         fades.append(look["gradient"][100] / look["gradient"][0])

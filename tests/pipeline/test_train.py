@@ -23,13 +23,18 @@ from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
 from lipwright.models.recurrent import CELLS
-from lipwright.pipeline.fit import FIXED_STEPS
+from lipwright.pipeline.course import FIT_FILE, build_model
+from lipwright.pipeline.fit import FIXED_EPOCHS
+from lipwright.pipeline.record import METRICS_FILE
 from lipwright.pipeline.sequences import arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
-from lipwright.pipeline.train import FIT_FILE, METRICS_FILE, build_model, train_model
+from lipwright.pipeline.train import train_model
 
 Maker = Callable[..., Path]
-QUICK = TrainSettings(epochs=2, hidden=12, bptt_s=0.5, streams=20)
+QUICK = TrainSettings(
+    epochs=2, hidden=12, bptt_s=0.5, streams=20, members=1, mixup=0.0, opening_weight=0.0, hushed_share=0.0, refit=False
+)
+"""One plain network."""
 
 
 def _weights(run: Path) -> dict[str, np.ndarray]:
@@ -60,10 +65,10 @@ def test_the_kept_epoch_is_the_best_one(toy_corpus: Maker, tmp_path: Path) -> No
     settings = replace(QUICK, epochs=12, patience=3, learning_rate=0.03, averaging=0.0)
     report = train_model(corpus, tmp_path / "run", settings, device="cpu")
     rows = [json.loads(line) for line in (tmp_path / "run" / METRICS_FILE).read_text().splitlines()]
-    losses = [row["val_loss"] for row in rows]
+    scores = [row["val_aperture_r"] for row in rows]
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    assert report["epochs"] == int(np.argmin(losses)) + 1
-    assert report["val_loss"] == min(losses)
+    assert report["epochs"] == int(np.argmax(scores)) + 1
+    assert report["val_aperture_r"] == max(scores)
     assert len(rows) in (12, report["epochs"] + 3)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["training"]["val_loss"] == report["val_loss"]
@@ -134,14 +139,17 @@ def test_truncation_longer_than_the_clip_is_the_full_gradient(
     model = build_model([sequence], corpus, settings, mean_scale)
     x, y, valid = (torch.from_numpy(a) for a in arrays(model, sequence))
     late = model.config.delay_steps
-    said = model.network(x[None])[0][0, late:]
-    (((said - y[: len(said)]) ** 2).mean(-1) * valid[: len(said)]).sum().div(valid[: len(said)].sum()).backward()
+    said = model.network(x[None])[0][0, 0, late:]
+    error = (said - y[: len(said)]) ** 2
+    p = model.config.components
+    step = error[:, :p].mean(-1) + settings.blendshape_weight * error[:, p:].mean(-1)
+    (step * valid[: len(said)]).sum().div(valid[: len(said)].sum()).backward()
     saved = load_file(tmp_path / "run" / FIT_FILE)
     for k, weight in enumerate(model.network.parameters()):
         assert weight.grad is not None
         # One step was taken, so Adam's first moment is a tenth of the gradient.
-        assert saved[f"adam.{k}.step"] == 1
-        np.testing.assert_allclose(10 * saved[f"adam.{k}.exp_avg"], weight.grad.numpy(), atol=1e-6)
+        assert saved[f"search.adam.{k}.step"] == 1
+        np.testing.assert_allclose(10 * saved[f"search.adam.{k}.exp_avg"], weight.grad.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("bptt_s", [0.01, 0.0, -1.0, math.nan])
@@ -162,21 +170,60 @@ def test_a_past_that_would_never_learn_is_refused(toy_corpus: Maker, tmp_path: P
 # Going on -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [{}, {"direction": "both"}, {"direction": "both", "delay_ms": 60.0, "cell": "gru"}])
-def test_a_resumed_training_equals_one_that_never_stopped(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any]) -> None:
+FULL = replace(QUICK, epochs=4, learning_rate=0.01, members=2, mixup=0.4, opening_weight=0.5, hushed_share=0.1, refit=True)
+"""All that a training has."""
+
+
+def _stop_at(stage: str, epoch: int) -> Callable[[str, int, int], None]:
+    def progress(what: str, done: int, of: int) -> None:
+        if (what, done) == (stage, epoch):
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("change", "stage", "epoch"),
+    [
+        ({}, "train", 1),
+        ({}, "train", 4),
+        ({"augment": ("noise", "tempo")}, "train on all", 1),
+        ({"direction": "forward", "refit": False}, "train", 2),
+        ({"delay_ms": 60.0, "cell": "gru", "members": 1}, "train", 3),
+    ],
+)
+def test_a_resumed_training_equals_one_that_never_stopped(
+    toy_corpus: Maker, tmp_path: Path, change: dict[str, Any], stage: str, epoch: int
+) -> None:
     corpus = toy_corpus(tmp_path / "corpus")
-    settings = replace(QUICK, epochs=5, learning_rate=0.01, **change)
+    settings = replace(FULL, **change)
     whole = train_model(corpus, tmp_path / "whole", settings, device="cpu", seed=7)
-    train_model(corpus, tmp_path / "parts", replace(settings, epochs=2), device="cpu", seed=7)
+    with pytest.raises(KeyboardInterrupt, match="parts holds the best so far: go on with --resume"):
+        train_model(corpus, tmp_path / "parts", settings, device="cpu", seed=7, progress=_stop_at(stage, epoch))
+    assert LipSync.load(tmp_path / "parts").config.training["stage"] == ("search" if stage == "train" else "refit")
     parts = train_model(corpus, tmp_path / "parts", settings, device="cpu", seed=7, resume=True)
     assert {k: v for k, v in parts.items() if k not in ("run", "elapsed_s")} == {
         k: v for k, v in whole.items() if k not in ("run", "elapsed_s")
     }
-    for name in ("model.safetensors", FIT_FILE):
+    for name in ("model.safetensors", FIT_FILE, "ridge.safetensors"):
         a, b = load_file(tmp_path / "whole" / name), load_file(tmp_path / "parts" / name)
         assert a.keys() == b.keys()
         assert all(np.array_equal(a[k], b[k]) for k in a)
     assert (tmp_path / "whole" / METRICS_FILE).read_text() == (tmp_path / "parts" / METRICS_FILE).read_text()
+
+
+def test_a_training_stopped_before_its_first_epoch_leaves_nothing(
+    toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lipwright.pipeline.fit.Fit.train_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_model(corpus, tmp_path / "run", QUICK, device="cpu")
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
 
 
 def test_a_training_that_has_ended_has_nothing_to_go_on_with(toy_corpus: Maker, tmp_path: Path) -> None:
@@ -198,6 +245,8 @@ def test_a_training_that_has_ended_has_nothing_to_go_on_with(toy_corpus: Maker, 
         ({"delay_ms": 150.0}, r"trained with lookahead_ms 200\.0, not 150\.0"),
         ({"layers": 2}, "trained with layers 1, not 2"),
         ({"components": 5}, "trained with components 20, not 5"),
+        ({"members": 3}, "trained with members 1, not 3"),
+        ({"epochs": 9}, "planned its learning rate for 2 epochs; resume with --epochs 2"),
     ],
 )
 def test_another_architecture_is_not_resumed(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -234,12 +283,12 @@ def test_under_ten_seconds_steps_are_fixed_and_nothing_is_kept_for_validation(
 ) -> None:
     corpus = toy_corpus(tmp_path / "corpus", (7.0,))
     with caplog.at_level(logging.WARNING):
-        report = train_model(corpus, tmp_path / "run", replace(QUICK, bptt_s=0.1, streams=4), device="cpu")
+        report = train_model(corpus, tmp_path / "run", replace(QUICK, epochs=99), device="cpu")
     assert "without validation" in caplog.text
     assert "10 s" in caplog.text
     assert report["val_loss"] is None
     assert report["val_aperture_r"] is None
-    assert FIXED_STEPS <= report["steps"] < 2 * FIXED_STEPS
+    assert report["epochs"] == FIXED_EPOCHS
     train, held_out, _ = load_sequences(Corpus.load(corpus))
     assert held_out == []
     assert sum(len(s.features) for s in train) >= 580  # all but the second between the two parts
@@ -338,7 +387,7 @@ def test_a_folder_of_other_things_is_never_replaced(toy_corpus: Maker, tmp_path:
         assert sorted(folder.rglob("*")) == before
 
 
-def test_interrupted_training_leaves_nothing(toy_corpus: Maker, tmp_path: Path) -> None:
+def test_a_signal_keeps_what_was_trained(toy_corpus: Maker, tmp_path: Path) -> None:
     corpus = toy_corpus(tmp_path / "corpus")
 
     def interrupt(what: str, done: int, of: int) -> None:
@@ -346,4 +395,5 @@ def test_interrupted_training_leaves_nothing(toy_corpus: Maker, tmp_path: Path) 
 
     with pytest.raises(KeyboardInterrupt):
         train_model(corpus, tmp_path / "run", QUICK, device="cpu", progress=interrupt)
-    assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "run"]
+    assert LipSync.load(tmp_path / "run").config.training["epochs"] == 1
