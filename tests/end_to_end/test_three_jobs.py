@@ -191,12 +191,25 @@ def test_inspect_shows_how_far_back_a_gradient_flows(lipwright: Any, trained: An
     assert words.out.splitlines()[-1] == "look.svg"
 
 
-def test_a_training_goes_on_from_the_command_line(lipwright: Any, trained: Any, tmp_path: Path) -> None:
-    words = ["train", trained.corpus, "--out", "run", "--device", "cpu", "--json", "--epochs"]
-    assert lipwright(*words, 2, cwd=tmp_path).code == 0
-    assert lipwright(*words, 3, cwd=tmp_path).code == 3
-    assert lipwright(*words, 3, "--resume", cwd=tmp_path).code == 0
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_goes_on_from_the_command_line(
+    lipwright: Any, trained: Any, tmp_path: Path, number: int
+) -> None:
+    words = ["train", trained.corpus, "--out", "run", "--device", "cpu", "--json", "--epochs", 12, "--hidden", 8]
+
+    def learning() -> bool:
+        return any(len(path.read_text().splitlines()) >= 2 for path in tmp_path.glob(".run.*/metrics.jsonl"))
+
+    ran = lipwright.interrupted(*words, cwd=tmp_path, number=number, when=learning)
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err.splitlines()[-1] == "lipwright: interrupted; run holds the best so far: go on with --resume"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    rows = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert lipwright(*words, cwd=tmp_path).code == 3
+    assert lipwright(*words, "--resume", cwd=tmp_path).code == 0
+    stages = [json.loads(row)["stage"] for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(stages) > rows
+    assert stages[-1] == "refit"
 
 
 # Corpora --------------------------------------------------------------------------------------------------------------
@@ -298,17 +311,17 @@ def test_an_interrupted_render_leaves_nothing(lipwright: Any, measured: Path, le
     assert list(tmp_path.iterdir()) == []
 
 
-def test_little_data_is_trained_on_for_fixed_steps_and_that_is_said(
+def test_little_data_is_trained_on_for_fixed_epochs_and_that_is_said(
     lipwright: Any, undisturbed: tuple[Path, Any], tmp_path: Path
 ) -> None:
     ran = lipwright(
         "train", undisturbed[0], "--out", "run", "--hidden", 8, "--bptt-s", 0.1, "--device", "cpu", "--json", cwd=tmp_path
     )
     assert ran.code == 0
-    assert re.fullmatch(r"less than 10 s to train on: a fixed 400 steps, without validation", ran.err.strip())
+    assert re.fullmatch(r"less than 10 s to train on: a fixed 15 epochs, without validation", ran.err.strip())
     assert ran.json["val_loss"] is None
     assert ran.json["val_aperture_r"] is None
-    assert ran.json["steps"] >= 400
+    assert ran.json["epochs"] == 15
 
 
 # Frames without a face ------------------------------------------------------------------------------------------------
