@@ -275,6 +275,54 @@ def test_what_cannot_be_resumed_says_why(toy_corpus: Maker, tmp_path: Path) -> N
     assert LipSync.load(tmp_path / "run")
 
 
+# Starting from another run --------------------------------------------------------------------------------------------
+
+
+def test_a_training_starts_from_what_another_has_learned(toy_corpus: Maker, tmp_path: Path) -> None:
+    first, second = toy_corpus(tmp_path / "first", (20.0, 15.0)), toy_corpus(tmp_path / "second", (16.0,), seed=1)
+    settings = replace(QUICK, epochs=8, learning_rate=0.01, averaging=0.9)
+    train_model(first, tmp_path / "base", replace(settings, cell="gru", members=2, delay_ms=60.0), device="cpu")
+    still = replace(settings, epochs=1, learning_rate=1e-12)
+    train_model(second, tmp_path / "run", still, init=tmp_path / "base", device="cpu")
+    base, run = LipSync.load(tmp_path / "base"), LipSync.load(tmp_path / "run")
+    features = load_sequences(Corpus.load(second))[1][0].features
+    np.testing.assert_allclose(run.predict(features), base.predict(features), atol=1e-5)
+    assert (run.config.cell, run.config.members, run.config.lookahead_ms) == ("gru", 2, 60)
+    assert [s["sha256"] for s in run.config.sources] == [row["sha256"] for row in Corpus.load(second).rows]
+    assert run.config.training["settings"]["epochs"] == 1
+
+
+def test_what_cannot_be_started_from_is_refused(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    with pytest.raises(ModelError, match="nowhere is not a model folder"):
+        train_model(corpus, tmp_path / "run", QUICK, init=tmp_path / "nowhere", device="cpu")
+    train_model(corpus, tmp_path / "base", QUICK, device="cpu")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config["features"]["level_db"] = -12.0
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CorpusError, match="other features than the model of --init"):
+        train_model(corpus, tmp_path / "run", QUICK, init=tmp_path / "base", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+# What a run leaves to read --------------------------------------------------------------------------------------------
+
+
+def test_a_run_can_be_watched(toy_corpus: Maker, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", replace(FULL, epochs=2), device="cpu")
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    rows = [json.loads(line) for line in (tmp_path / "run" / METRICS_FILE).read_text().splitlines()]
+    said = [(event.step, event.value) for event in events.Scalars("search/val_aperture_r")]
+    assert said == [(row["epoch"], pytest.approx(row["val_aperture_r"])) for row in rows if row["stage"] == "search"]
+    assert len(events.Scalars("refit/train_loss")) == sum(row["stage"] == "refit" for row in rows)
+    (film,), (figure,) = events.Images("held_out/mouth"), events.Images("held_out/aperture")
+    assert film.encoded_image_string[:6] == b"GIF89a"
+    assert figure.encoded_image_string[:4] == b"\x89PNG"
+
+
 # Little data ----------------------------------------------------------------------------------------------------------
 
 

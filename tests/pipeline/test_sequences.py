@@ -1,0 +1,87 @@
+"""What training hears besides the clips themselves: variants keep sound and mouth together, hushes close the mouth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lipwright.data.cache import cache_folder
+from lipwright.data.corpus import Corpus
+from lipwright.data.features import FeatureSettings
+from lipwright.models.metrics import lag_ms, pearson
+from lipwright.pipeline.sequences import CLOSING_S, Sequence, hush_sequence, load_sequences, vary_sequence
+
+SETTINGS = FeatureSettings()
+LOUDNESS = SETTINGS.mfcc
+
+
+@pytest.fixture
+def sequence(toy_corpus: Callable[..., Path], tmp_path: Path) -> Sequence:
+    (train,), _, _ = load_sequences(Corpus.load(toy_corpus(tmp_path / "corpus")))
+    return train
+
+
+def opening(sequence: Sequence) -> np.ndarray:
+    """How far the lower inner lip is under the upper one."""
+    return np.ptp(sequence.shapes[:, 20:, 1], axis=1)
+
+
+def test_a_sequence_is_its_sound(sequence: Sequence) -> None:
+    assert len(sequence.audio) == 160 * len(sequence.features)
+    assert sequence.blendshapes.shape == (len(sequence.features), 52)
+    assert np.allclose(sequence.blendshapes[:, 7], opening(sequence) / np.ptp(opening(sequence)), atol=0.1)
+
+
+@pytest.mark.parametrize("kinds", [("tempo",), ("tract",), ("noise", "reverb"), ("gain", "band", "tempo", "tract")])
+def test_the_mouth_of_a_variant_goes_with_its_sound(sequence: Sequence, kinds: tuple[str, ...]) -> None:
+    for seed in range(3):
+        varied = vary_sequence(sequence, kinds, SETTINGS, seed)
+        assert len({len(part) for part in (varied.features, varied.shapes, varied.blendshapes, varied.valid)}) == 1
+        assert varied.valid[:-1].all()
+        loud = varied.features[:, LOUDNESS]
+        assert pearson(loud, opening(varied)) > 0.7
+        assert abs(lag_ms(opening(varied), loud, varied.valid) or 0) < 30
+
+
+def test_a_variant_is_computed_once(sequence: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = vary_sequence(sequence, ("tract",), SETTINGS, 12345)
+    kept = set((cache_folder() / "variants").iterdir())
+    monkeypatch.setattr("lipwright.pipeline.sequences.vary", None)
+    again = vary_sequence(sequence, ("tract",), SETTINGS, 12345)
+    assert np.array_equal(first.features, again.features)
+    assert np.array_equal(first.shapes, again.shapes)
+    assert set((cache_folder() / "variants").iterdir()) == kept
+    with pytest.raises(TypeError):
+        vary_sequence(sequence, ("noise",), SETTINGS, 12345)
+
+
+def test_invalid_steps_stay_invalid_at_another_tempo(sequence: Sequence) -> None:
+    sequence.valid[300:400] = False
+    varied = vary_sequence(sequence, ("tempo",), SETTINGS, 0)
+    tempo = len(sequence.features) / len(varied.features)
+    gone = np.flatnonzero(~varied.valid[:-1])
+    assert gone[0] * tempo == pytest.approx(300, abs=3)
+    assert gone[-1] * tempo == pytest.approx(400, abs=3)
+
+
+def test_a_hush_closes_the_mouth_and_the_rest_stays(sequence: Sequence) -> None:
+    hushed = hush_sequence(sequence, SETTINGS, 1, whole=False)
+    changed = np.any(hushed.shapes != sequence.shapes, axis=(1, 2))
+    assert 0.1 < changed.mean() < 0.7
+    assert not hushed.shapes[changed].any()
+    assert hushed.valid[changed].all()
+    assert np.array_equal(hushed.shapes[~changed], sequence.shapes[~changed])
+    # The mouth is on its way to and from a hush: what it does there is not judged.
+    onset = int(np.flatnonzero(changed & ~np.roll(changed, 1))[0])
+    assert not hushed.valid[onset - round(100 * CLOSING_S) : onset].any()
+    assert hushed.blendshapes[changed].std(0).max() == pytest.approx(0, abs=1e-6)
+    assert hushed.blendshapes[changed].mean() < 0.3 * sequence.blendshapes.mean()
+
+
+def test_a_clip_without_any_speech_is_closed_throughout(sequence: Sequence) -> None:
+    hushed = hush_sequence(sequence, SETTINGS, 0, whole=True)
+    assert hushed.valid.all()
+    assert not hushed.shapes.any()
