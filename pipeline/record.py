@@ -97,7 +97,8 @@ def _film(said: np.ndarray, measured: np.ndarray) -> list[np.ndarray]:
     frames = []
     for pair in zip(measured, said, strict=True):
         frame = np.full((size, 2 * size), 255, np.uint8)
-        for k, mouth in enumerate(pair):
+        for k, (mouth, name) in enumerate(zip(pair, ("measured", "predicted"), strict=True)):
+            cv2.putText(frame, name, (8 + k * size, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 0, 1, cv2.LINE_AA)
             points = (mouth[:, :2] - (low + high) / 2) * zoom + [size / 2 + k * size, size / 2]
             for ring in rings:
                 cv2.polylines(frame, [np.round(points[ring] * 16).astype(np.int32)], True, 0, 1, cv2.LINE_AA, 4)
