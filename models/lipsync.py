@@ -24,6 +24,9 @@ from lipwright.models.recurrent import CELLS, DIRECTIONS, Ensemble, State
 VERSION = 3
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
+SILENT_STEPS = 50
+"""So much silence is heard before a clip: what a network says first, from an empty state, is a mouth half open."""
+
 BLOCK_STEPS = 3000
 """A prediction runs through so much at a time, where it need not hear all of it at once: memory stays small."""
 
@@ -95,7 +98,7 @@ class LipSync(nn.Module):
     feature_mean, feature_std : Tensor, shape (D,)
         Statistics of the training features.
     silence : Tensor, shape (D,)
-        Features of digital silence: what follows the end of a clip.
+        Features of digital silence: what stands before and after a clip.
     pca_mean : Tensor, shape (3K,)
     pca_components : Tensor, shape (P, 3K)
     neutral : Tensor, shape (K, 3)
@@ -158,7 +161,7 @@ class LipSync(nn.Module):
         Returns
         -------
         ndarray, shape (T, K, 3), float32
-            Relative shapes. The clip is followed by silence.
+            Relative shapes. Silence comes before the clip and, as far as the network may hear ahead, after it.
         """
         with torch.inference_mode():
             return self.expand(self._say(features)[:, : self.config.components]).cpu().numpy()
@@ -190,12 +193,13 @@ class LipSync(nn.Module):
         """Return what the network says of a whole clip, (T, P + S)."""
         self._check(features)
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
-        x = torch.cat([x, self.silence.expand(self.config.delay_steps, -1)])  # (T + delay, D)
+        late = self.config.delay_steps
+        x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x, self.silence.expand(late, -1)])
         state, said = None, []
         for block in x.split(len(x) if self.config.lookahead_ms is None else BLOCK_STEPS):
             y, state = self.eval().network(self.standardise(block)[None], state)
             said.append(y.mean(0)[0])
-        return torch.cat(said)[self.config.delay_steps :]
+        return torch.cat(said)[SILENT_STEPS + late :]
 
     @torch.inference_mode()
     def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:
@@ -218,8 +222,11 @@ class LipSync(nn.Module):
         if self.config.lookahead_ms is None:
             raise ModelError("this model hears the whole clip and cannot step; train one with --delay-ms")
         self._check(features)
-        inner, heard = state if state is not None else (None, 0)
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
+        if state is None:
+            inner, heard, x = None, -SILENT_STEPS, torch.cat([self.silence.expand(SILENT_STEPS, -1), x])
+        else:
+            inner, heard = state
         y, inner = self.eval().network(self.standardise(x)[None], inner)
         early = min(max(self.config.delay_steps - heard, 0), len(x))
         return self.expand(y.mean(0)[0, early:, : self.config.components]).cpu().numpy(), (inner, heard + len(x))

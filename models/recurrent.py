@@ -120,8 +120,9 @@ class Recurrent(nn.Module):
         ``forward``: hears the past. ``both``: a second stack of layers hears the future, read backwards; the two meet in
         the linear map.
     lookahead
-        With ``both``: steps of the future that are heard, t … t + lookahead, in training as in use; None is the whole
-        sequence. With a bound, output step t belongs to time t − lookahead, since the network waits to hear so far.
+        With ``both``: steps of the future that are heard in use, t … t + lookahead; None is the whole sequence. With a
+        bound, output step t belongs to time t − lookahead, since the network waits to hear so far. Training hears each
+        stretch to its end: from no step ahead to all of it, so that the network knows any look-ahead.
     input_dropout, dropout
         Shares of inputs, and of outputs of a layer, that training drops, 0 to 1.
     layer_norm
@@ -180,7 +181,7 @@ class Recurrent(nn.Module):
         x = self.drop_input(x)
         if self.future is None:
             h, state = self.past(x, state)  # (B, T, hidden)
-        elif self.lookahead is None:
+        elif self.lookahead is None or self.training:
             h, state = self.past(x, state)
             ahead, _ = self.future(reverse(x, lengths))  # h_t of what comes after t, t itself included
             h = torch.cat([h, reverse(ahead, lengths)], -1)  # (B, T, 2·hidden)

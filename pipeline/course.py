@@ -32,8 +32,8 @@ FIT_FILE = "training.safetensors"
 INHERITED = ("cell", "direction", "hidden", "layers", "layer_norm", "members")
 """Settings that a training takes over from the run that it starts from."""
 
-HUSHES = 4
-"""Versions of each sequence with silences in it, and without any speech."""
+LEAST_HUSHED_S = 600.0
+"""Of every clip there are versions with silences in it, and without any speech: of each kind, enough for so long in all."""
 
 LEAST_BLENDSHAPE_STD = 0.02
 """Blendshapes that hardly move are noise, and are not blown up to be learned."""
@@ -166,13 +166,7 @@ def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Seque
     longest_s = max(len(s.features) for s in sequences) / STEP_HZ
     if longest_s <= ahead_ms / 1000:
         raise InputError(f"--delay-ms {ahead_ms:g} is longer than the longest clip ({longest_s:.2f} s)")
-    steps = math.floor((ahead_ms - reach_ms) * STEP_HZ / 1000)
-    if settings.direction == "both" and settings.bptt_s * STEP_HZ < steps + 0.5:
-        # What the past says waits for the future over the border of a chunk, where gradients end: it would never learn.
-        raise InputError(
-            f"--bptt-s {settings.bptt_s:g} is no longer than the look-ahead; use {(steps + 1) / STEP_HZ:g} or more"
-        )
-    return steps
+    return math.floor((ahead_ms - reach_ms) * STEP_HZ / 1000)
 
 
 def build_model(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:
@@ -255,6 +249,7 @@ def _adapted(base: LipSync, sequences: list[Sequence], corpus: Corpus, settings:
 def _with_variants(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
     """Add what is only heard in training: varied speech, and hushes."""
     out = [replace(s, weight=1 - settings.augmented_share * bool(settings.augment) - settings.hushed_share) for s in sequences]
+    hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / sum(len(s.features) for s in sequences))
     for number, s in enumerate(sequences):
         if settings.augment and settings.augmented_share:
             share = settings.augmented_share / settings.variants
@@ -262,8 +257,8 @@ def _with_variants(sequences: list[Sequence], settings: TrainSettings, features:
                 varied = vary_sequence(s, settings.augment, features, seed=settings.variants * number + k)
                 out.append(replace(varied, weight=share))
         if settings.hushed_share:
-            for whole, share in ((False, 0.7), (True, 0.3)):
-                for k in range(HUSHES):
-                    hushed = hush_sequence(s, features, seed=HUSHES * number + k, whole=whole)
-                    out.append(replace(hushed, weight=share * settings.hushed_share / HUSHES))
+            for whole in (False, True):
+                for k in range(hushes):
+                    hushed = hush_sequence(s, features, seed=hushes * number + k, whole=whole)
+                    out.append(replace(hushed, weight=settings.hushed_share / (2 * hushes)))
     return [s for s in out if s.weight > 0]

@@ -33,6 +33,10 @@ COVERAGE = 10
 WARM_UP = 0.05
 """Share of the planned steps over which the learning rate rises."""
 
+LEAST_SHARE = 0.4
+"""Share of the planned epochs that are trained before one is chosen: silence and closed lips are learned late, and seconds of
+validation are soon as good as they get by chance."""
+
 DIVERGED = 100.0
 """A training has diverged when its loss is so many times that of always saying the mean mouth."""
 
@@ -193,8 +197,11 @@ class Fit:
         return self.best
 
     def _better(self, val_loss: float | None, val_r: float | None) -> bool:
-        """Say whether an epoch is the best so far: its aperture follows more closely; where none moves, its loss is less."""
-        if val_loss is None or self.best.val_loss is None:
+        """Say whether an epoch is the best so far: its aperture follows more closely; where none moves, its loss is less.
+
+        Among the first ones, which are not to be chosen, it is the latest.
+        """
+        if self.epoch <= LEAST_SHARE * self.settings.epochs or val_loss is None or self.best.val_loss is None:
             return True
         if val_r is None or self.best.val_aperture_r is None:
             return val_r is not None or (self.best.val_aperture_r is None and val_loss < self.best.val_loss)
@@ -211,7 +218,7 @@ class Fit:
             self.lengths,
             streams=settings.streams,
             chunk=self.chunk,
-            delay=self.model.config.delay_steps,
+            delay=0 if self.model.config.direction == "both" else self.model.config.delay_steps,
             rng=rng,
             weights=self.weights,
         )

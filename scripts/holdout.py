@@ -1,9 +1,10 @@
-"""Cut videos in two, train on the first 75 %, judge on the last 25 %: the protocol behind the tables in `docs/`.
+"""Train on some footage, judge on other: the protocols behind the tables in `docs/`.
 
-    python scripts/holdout.py VIDEO... --out FOLDER [--seeds 0 1 2] [--pooled] [--render] [--set dropout=0.2 …]
+    python scripts/holdout.py VIDEO... --out FOLDER [--seeds 0 1 2] [--pooled | --unseen] [--render] [--set dropout=0.2 …]
 
-Writes FOLDER/<name>.head.mp4 and .tail.mp4 once, then a corpus and a run for each video (or one for all), and prints one
-row per video with the baselines beside it.
+Cuts videos in two, trains on the first 75 %, judges on the last 25 %: one model a video, or with --pooled one for all.
+With --unseen each video is judged whole, by a model that was trained on all the others. Prints one row per run, with what
+it does where nobody speaks, and one per video with the baselines beside it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,30 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
+from lipwright.data.augment import noise
+from lipwright.data.features import STEP_HZ, compute_features
 from lipwright.data.media import Media, probe, read_frames
+from lipwright.data.mouth import aperture
 from lipwright.data.writer import VideoWriter
+from lipwright.models.metrics import CLOSED_SHARE
 from lipwright.pipeline import evaluate_model, preprocess_corpus, train_model
+from lipwright.pipeline.predict import feature_settings, load_model
 from lipwright.pipeline.train import TrainSettings
 
 SHARE = Fraction(3, 4)
 CRF = 12
 """Cutting must cost no quality that a judge could see."""
+
+HUSH_S = 20
+HUSH_DB = (-60, -40, -20)
+"""Levels of stationary noise, dB of full scale."""
+
+STILL_SHARE = 0.1
+"""Still: within a second, the opening changes by less than this share of the speaker's scale."""
 
 
 def cut(media: Media, head: Path, tail: Path) -> None:
@@ -41,35 +57,66 @@ def cut(media: Media, head: Path, tail: Path) -> None:
                 second.write(frame.yuv(), frame.time - border)
 
 
+def hush(run: Path) -> dict[str, float]:
+    """Return the share of steps with a closed, still mouth, in digital silence and in noise that stays as it is."""
+    model, rng, length = load_model(run), np.random.default_rng(0), HUSH_S * SAMPLE_RATE_HZ
+    sounds = {"silence": np.zeros(length, np.float32)}
+    for name, slope in (("white", 0), ("pink", 1)):
+        sounds |= {f"{name} {db} dB": 10 ** (np.float32(db) / 20) * noise(length, slope, rng) for db in HUSH_DB}
+    neutral, scale = model.neutral.numpy(), model.config.scale
+    shares = {}
+    for name, sound in sounds.items():
+        mouth = neutral + scale * model.predict(compute_features(sound, feature_settings(model)))
+        opening = aperture(mouth) - aperture(neutral)
+        still = maximum_filter1d(opening, STEP_HZ) - minimum_filter1d(opening, STEP_HZ) < STILL_SHARE * scale
+        shares[name] = round(float(((opening < CLOSED_SHARE * scale) & still).mean()), 3)
+    return shares
+
+
+def halves(path: Path, folder: Path) -> tuple[Path, Path]:
+    """Return head and tail of a video, cut once."""
+    head, tail = folder / f"{path.stem}.head.mp4", folder / f"{path.stem}.tail.mp4"
+    if not (head.exists() and tail.exists()):
+        cut(probe(path), head, tail)
+    return head, tail
+
+
 def main() -> None:
     """Run the protocol and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--pooled", action="store_true", help="one model for all videos")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--pooled", action="store_true", help="one model for all videos")
+    how.add_argument("--unseen", action="store_true", help="judge each video by a model trained on the others")
+    parser.add_argument("--init", type=Path, help="start from this run, SEED in its name standing for the seed")
     parser.add_argument("--render", action="store_true", help="also judge the picture, with the head as the bank")
     parser.add_argument("--set", nargs="*", default=[], help="training settings, NAME=VALUE")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    settings = replace(TrainSettings(), **{k: json.loads(v) for k, v in (pair.split("=") for pair in args.set)})
-    halves = {}
-    for path in args.videos:
-        halves[path.stem] = head, tail = args.out / f"{path.stem}.head.mp4", args.out / f"{path.stem}.tail.mp4"
-        if not (head.exists() and tail.exists()):
-            cut(probe(path), head, tail)
-    groups = {"pooled": list(halves)} if args.pooled else {name: [name] for name in halves}
-    for group, names in groups.items():
-        corpus = args.out / f"{group}.corpus"
-        preprocess_corpus([halves[name][0] for name in names], corpus)
+    settings = replace(TrainSettings(), **{k: json.loads(v) for k, v in (pair.split("=", 1) for pair in args.set)})
+    if args.unseen:
+        lessons = {f"without-{v.stem}": ([w for w in args.videos if w != v], [v]) for v in args.videos}
+    else:
+        cuts = {v.stem: halves(v, args.out) for v in args.videos}
+        lessons = {name: ([head], [tail]) for name, (head, tail) in cuts.items()}
+        if args.pooled:
+            heads, tails = zip(*cuts.values(), strict=True)
+            lessons = {"pooled": (list(heads), list(tails))}
+    for name, (seen, judged) in lessons.items():
+        corpus = args.out / f"{name}.corpus"
+        preprocess_corpus(seen, corpus)
         for seed in args.seeds:
-            run = args.out / f"{group}.run{seed}"
-            trained = train_model(corpus, run, settings, seed=seed, force=True)
-            print(json.dumps({"group": group, "seed": seed} | {k: trained[k] for k in trained if k != "run"}))
-            for name in names:
-                bank = halves[name][0] if args.render else None
-                judged = evaluate_model(run, [halves[name][1]], render=args.render, bank=bank)
-                print(json.dumps({"video": name, "seed": seed} | judged["clips"][0], indent=1), flush=True)
+            run = args.out / f"{name}.run{seed}"
+            init = Path(str(args.init).replace("SEED", str(seed))) if args.init else None
+            trained = train_model(corpus, run, settings, seed=seed, init=init, force=True)
+            told = {k: trained[k] for k in trained if k != "run"} | {"closed_and_still": hush(run)}
+            print(json.dumps({"group": name, "seed": seed} | told))
+            for video, head in zip(judged, seen, strict=False):  # of an unseen video, its own first 75 % is the bank
+                bank = head if args.render and not args.unseen else None
+                row = evaluate_model(run, [video], render=args.render, bank=bank)["clips"][0]
+                print(json.dumps({"video": video.stem, "seed": seed} | row, indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from lipwright.data.features import HOP, FeatureSettings, compute_features
 from lipwright.models import lipsync as module
 from lipwright.models.errors import ModelError
-from lipwright.models.lipsync import CONFIG, VERSION, WEIGHTS, Config, LipSync
+from lipwright.models.lipsync import CONFIG, SILENT_STEPS, VERSION, WEIGHTS, Config, LipSync
 from lipwright.models.recurrent import CELLS
 
 FEATURES = FeatureSettings()
@@ -150,10 +150,11 @@ def test_who_hears_the_whole_clip_hears_all_of_it_at_once(cell: str) -> None:
         other = x.copy()
         other[moved] += 20
         assert (np.abs(lipsync.predict(other) - before).max((1, 2)) > 0).all()
-    # The clip is not followed by silence: it says what its network says of these features alone.
+    # Silence comes before the clip and none after it.
+    heard = torch.cat([lipsync.silence.repeat(SILENT_STEPS, 1), torch.from_numpy(x)])
     with torch.no_grad():
-        said = lipsync.expand(lipsync.network(lipsync.standardise(torch.from_numpy(x))[None])[0][0, 0]).numpy()
-    np.testing.assert_allclose(before, said, atol=1e-6)
+        said = lipsync.expand(lipsync.network(lipsync.standardise(heard)[None])[0][0, 0]).numpy()
+    np.testing.assert_allclose(before, said[SILENT_STEPS:], atol=1e-6)
 
 
 @cells

@@ -24,7 +24,7 @@ from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
 from lipwright.models.recurrent import CELLS
 from lipwright.pipeline.course import FIT_FILE, build_model
-from lipwright.pipeline.fit import FIXED_EPOCHS
+from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE
 from lipwright.pipeline.record import METRICS_FILE
 from lipwright.pipeline.sequences import arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
@@ -60,15 +60,17 @@ def test_it_learns_what_the_sound_says(toy_corpus: Maker, tmp_path: Path) -> Non
     assert report["val_aperture_r"] > 0.8
 
 
-def test_the_kept_epoch_is_the_best_one(toy_corpus: Maker, tmp_path: Path) -> None:
+def test_the_kept_epoch_is_the_best_one_that_was_trained_long_enough(toy_corpus: Maker, tmp_path: Path) -> None:
     corpus = toy_corpus(tmp_path / "corpus")
     settings = replace(QUICK, epochs=12, patience=3, learning_rate=0.03, averaging=0.0)
     report = train_model(corpus, tmp_path / "run", settings, device="cpu")
     rows = [json.loads(line) for line in (tmp_path / "run" / METRICS_FILE).read_text().splitlines()]
     scores = [row["val_aperture_r"] for row in rows]
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    assert report["epochs"] == int(np.argmax(scores)) + 1
-    assert report["val_aperture_r"] == max(scores)
+    least = math.floor(LEAST_SHARE * 12)
+    late = scores[least - 1 :]
+    assert report["epochs"] == int(np.argmax(late)) + least
+    assert report["val_aperture_r"] == max(late)
     assert len(rows) in (12, report["epochs"] + 3)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["training"]["val_loss"] == report["val_loss"]
@@ -106,7 +108,7 @@ def test_every_cell_learns_in_every_direction(
     rate = 0.002 if cell == "rnn-relu" else 0.01  # what is let grow grows fast
     settings = replace(
         QUICK, cell=cell, direction=direction, delay_ms=delay_ms or (40.0 if direction == "forward" else None),
-        epochs=8, hidden=16, dropout=0.0, input_dropout=0.0, learning_rate=rate, averaging=0.9,
+        epochs=10, hidden=16, dropout=0.0, input_dropout=0.0, learning_rate=rate, averaging=0.9,
     )  # fmt: skip
     report = train_model(corpus, tmp_path / "run", settings, device="cpu")
     assert report["val_aperture_r"] > 0.7
@@ -138,12 +140,10 @@ def test_truncation_longer_than_the_clip_is_the_full_gradient(
     torch.manual_seed(5)
     model = build_model([sequence], corpus, settings, mean_scale)
     x, y, valid = (torch.from_numpy(a) for a in arrays(model, sequence))
-    late = model.config.delay_steps
-    said = model.network(x[None])[0][0, 0, late:]
-    error = (said - y[: len(said)]) ** 2
+    error = (model.network(x[None])[0][0, 0] - y) ** 2
     p = model.config.components
     step = error[:, :p].mean(-1) + settings.blendshape_weight * error[:, p:].mean(-1)
-    (step * valid[: len(said)]).sum().div(valid[: len(said)].sum()).backward()
+    (step * valid).sum().div(valid.sum()).backward()
     saved = load_file(tmp_path / "run" / FIT_FILE)
     for k, weight in enumerate(model.network.parameters()):
         assert weight.grad is not None
@@ -155,16 +155,6 @@ def test_truncation_longer_than_the_clip_is_the_full_gradient(
 @pytest.mark.parametrize("bptt_s", [0.01, 0.0, -1.0, math.nan])
 def test_a_window_of_one_step_is_refused(toy_corpus: Maker, tmp_path: Path, bptt_s: float) -> None:
     _refused(tmp_path, toy_corpus(tmp_path / "corpus"), InputError, "window of one step.*0.02 or more", bptt_s=bptt_s)
-
-
-@pytest.mark.parametrize("bptt_s", [0.05, 0.18])
-def test_a_past_that_would_never_learn_is_refused(toy_corpus: Maker, tmp_path: Path, bptt_s: float) -> None:
-    corpus = toy_corpus(tmp_path / "corpus")
-    words = r"no longer than the look-ahead; use 0\.19 or more"
-    _refused(tmp_path, corpus, InputError, words, bptt_s=bptt_s, direction="both", delay_ms=200.0)
-    train_model(corpus, tmp_path / "run", replace(QUICK, bptt_s=0.19, direction="both", delay_ms=200.0, epochs=1), device="cpu")
-    moments = load_file(tmp_path / "run" / FIT_FILE)
-    assert all(np.abs(m).max() > 0 for name, m in moments.items() if name.endswith("exp_avg"))
 
 
 # Going on -------------------------------------------------------------------------------------------------------------
