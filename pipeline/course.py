@@ -21,7 +21,7 @@ from lipwright.pipeline.fit import FIXED_EPOCHS, Fit, FitState, Outcome
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.record import Record
-from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, hush_sequence, load_sequences, vary_sequence
+from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, lessons, load_sequences
 from lipwright.pipeline.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,6 @@ FIT_FILE = "training.safetensors"
 
 INHERITED = ("cell", "direction", "hidden", "layers", "layer_norm", "members")
 """Settings that a training takes over from the run that it starts from."""
-
-LEAST_HUSHED_S = 600.0
-"""Of every clip there are versions with silences in it, and without any speech: of each kind, enough for so long in all."""
 
 LEAST_BLENDSHAPE_STD = 0.02
 """Blendshapes that hardly move are noise, and are not blown up to be learned."""
@@ -70,7 +67,7 @@ class Course:
         return build_model(sequences, self.corpus, self.settings, self.mean_scale).to(self.device)
 
     def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
-        heard = _with_variants(train, self.settings, _feature_settings(self.corpus))
+        heard = lessons(train, self.settings, _feature_settings(self.corpus))
         return Fit(self.build(train), heard, held_out, self.settings, self.seed, self.team, last)
 
     def run(self, record: Record | None, progress: Progress | None, begun: Path | None = None) -> Outcome:
@@ -244,21 +241,3 @@ def _adapted(base: LipSync, sequences: list[Sequence], corpus: Corpus, settings:
     neutral = np.mean([s.speaker.neutral for s in sequences], axis=0)
     model.neutral.copy_(torch.from_numpy(np.asarray(neutral, np.float32)))
     return model
-
-
-def _with_variants(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
-    """Add what is only heard in training: varied speech, and hushes."""
-    out = [replace(s, weight=1 - settings.augmented_share * bool(settings.augment) - settings.hushed_share) for s in sequences]
-    hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / sum(len(s.features) for s in sequences))
-    for number, s in enumerate(sequences):
-        if settings.augment and settings.augmented_share:
-            share = settings.augmented_share / settings.variants
-            for k in range(settings.variants):
-                varied = vary_sequence(s, settings.augment, features, seed=settings.variants * number + k)
-                out.append(replace(varied, weight=share))
-        if settings.hushed_share:
-            for whole in (False, True):
-                for k in range(hushes):
-                    hushed = hush_sequence(s, features, seed=hushes * number + k, whole=whole)
-                    out.append(replace(hushed, weight=settings.hushed_share / (2 * hushes)))
-    return [s for s in out if s.weight > 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, 
 from lipwright.data.files import whole_file
 from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate
 from lipwright.models.lipsync import LipSync
+from lipwright.pipeline.settings import TrainSettings
 
 LEAST_DATA_S = 10.0
 """With less to train on, nothing is kept for validation."""
@@ -30,6 +32,10 @@ CLOSING_S = 0.2
 
 RESTING_SHARE = 0.05
 """The least open part of a speaker's time shows their face at rest."""
+
+
+LEAST_HUSHED_S = 600.0
+"""Of every clip there are versions with silences in it, and without any speech: of each kind, enough for so long in all."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,24 @@ def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, w
         shapes[inner] = 0
         blendshapes[inner] = sequence.blendshapes[resting].mean(0)
     return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid)
+
+
+def lessons(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
+    """Return sequences with what is only heard in training: varied speech, and hushes. Weights share out the time."""
+    out = [replace(s, weight=1 - settings.augmented_share * bool(settings.augment) - settings.hushed_share) for s in sequences]
+    hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / sum(len(s.features) for s in sequences))
+    for number, s in enumerate(sequences):
+        if settings.augment and settings.augmented_share:
+            share = settings.augmented_share / settings.variants
+            for k in range(settings.variants):
+                varied = vary_sequence(s, settings.augment, features, seed=settings.variants * number + k)
+                out.append(replace(varied, weight=share))
+        if settings.hushed_share:
+            for whole in (False, True):
+                for k in range(hushes):
+                    hushed = hush_sequence(s, features, seed=hushes * number + k, whole=whole)
+                    out.append(replace(hushed, weight=settings.hushed_share / (2 * hushes)))
+    return [s for s in out if s.weight > 0]
 
 
 def arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

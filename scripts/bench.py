@@ -7,6 +7,7 @@ Prints, and writes to FOLDER/bench.json:
 - preprocessing against decoding + bare FaceLandmarker in as many processes (ratio of speeds, 1 = as fast);
 - a training step against the bare forward and backward pass of `torch.nn.LSTM` at the same shape, and with a GPU also how
   long 300 passes over a 17-hour corpus take;
+- 66 seconds of sound to a mouth, features included, against a bare `torch.nn.LSTM` of one member's shape on as many steps;
 - rendering 720p, track and bank cached, against bare decoding → encoding at the same encoder setting, whole processes;
 - peak memory of a one-minute and a five-minute render.
 
@@ -39,6 +40,7 @@ from lipwright.pipeline.demo import LESSON, VOICE
 
 RATE = Fraction(30)
 WIDTH, HEIGHT = 1280, 720
+SPEECH_S = 66
 LONG_CORPUS_STEPS = 6_100_000
 """The paper's 17 hours, at 100 steps a second."""
 
@@ -151,6 +153,34 @@ def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float
     }
 
 
+def prediction(run: Path, rounds: int = 9) -> dict[str, float]:
+    """Time sound → features → mouth, and a bare LSTM, in turn; return the medians (s) and their ratio."""
+    import torch
+
+    from lipwright.data.audio import SAMPLE_RATE_HZ
+    from lipwright.data.features import compute_features
+    from lipwright.pipeline.predict import feature_settings, load_model
+
+    model = load_model(run)
+    config, settings = model.config, feature_settings(model)
+    samples = np.random.default_rng(0).normal(0, 0.1, SPEECH_S * SAMPLE_RATE_HZ).astype(np.float32)
+    both = config.direction == "both"
+    bare = torch.nn.LSTM(config.feature_size, config.hidden, config.layers, batch_first=True, bidirectional=both)
+    x = torch.randn(1, len(compute_features(samples, settings)), config.feature_size)
+
+    def seconds(run: Callable[[], Any]) -> float:
+        began = time.perf_counter()
+        with torch.inference_mode():
+            run()
+        return time.perf_counter() - began
+
+    pair = (lambda: model.predict(compute_features(samples, settings)), lambda: bare(x))
+    times = np.array([[seconds(what) for what in pair] for _ in range(rounds + 1)])[1:]  # the first warms up
+    ours, theirs = np.median(times, 0)
+    ratio = float(np.median(times[:, 0] / times[:, 1]))
+    return {"s": round(float(ours), 3), "bare_s": round(float(theirs), 3), "ratio": round(ratio, 2)}
+
+
 def timed(command: list[str], cache: Path) -> tuple[float, float]:
     """Run a command as a whole process; return its wall time (s) and peak memory (MB)."""
     began = time.perf_counter()
@@ -215,6 +245,8 @@ def main() -> None:
 
     run = str(out / "run")
     timed([lipwright, "train", corpus, "--out", run, "--epochs", "3", "--force", "-q"], cache)
+    result["prediction"] = prediction(Path(run))
+    print("prediction:", json.dumps(result["prediction"]), flush=True)
     target = videos[0]
     render = [lipwright, "render", "--model", run, "--target", str(target), "--force", "-q"]
     video_out = str(out / "rendered.mp4")

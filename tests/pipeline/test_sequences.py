@@ -10,9 +10,18 @@ import pytest
 
 from lipwright.data.cache import cache_folder
 from lipwright.data.corpus import Corpus
-from lipwright.data.features import FeatureSettings
+from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.models.metrics import lag_ms, pearson
-from lipwright.pipeline.sequences import CLOSING_S, Sequence, hush_sequence, load_sequences, vary_sequence
+from lipwright.pipeline.sequences import (
+    CLOSING_S,
+    LEAST_HUSHED_S,
+    Sequence,
+    hush_sequence,
+    lessons,
+    load_sequences,
+    vary_sequence,
+)
+from lipwright.pipeline.settings import TrainSettings
 
 SETTINGS = FeatureSettings()
 LOUDNESS = SETTINGS.mfcc
@@ -85,3 +94,23 @@ def test_a_clip_without_any_speech_is_closed_throughout(sequence: Sequence) -> N
     hushed = hush_sequence(sequence, SETTINGS, 0, whole=True)
     assert hushed.valid.all()
     assert not hushed.shapes.any()
+
+
+@pytest.mark.parametrize("lengths_s", [(20.0,), (400.0,), (15.0, 25.0)], ids=str)
+def test_lessons_share_out_the_time(toy_corpus: Callable[..., Path], tmp_path: Path, lengths_s: tuple[float, ...]) -> None:
+    train, _, _ = load_sequences(Corpus.load(toy_corpus(tmp_path / "corpus", lengths_s)))
+    settings = TrainSettings(augment=("gain",), variants=3, augmented_share=0.25, hushed_share=0.2)
+    heard = lessons(train, settings, SETTINGS)
+    assert sum(s.weight for s in heard) == pytest.approx(len(train))
+    assert [s.weight for s in heard[: len(train)]] == [pytest.approx(0.55)] * len(train)
+    rest = heard[len(train) :]
+    silent = [s for s in rest if not s.shapes.any()]
+    assert sum(s.weight for s in silent) == pytest.approx(0.1 * len(train))
+    hushed_s = sum(len(s.features) for s in silent) / STEP_HZ
+    assert LEAST_HUSHED_S <= hushed_s < LEAST_HUSHED_S + sum(lengths_s)
+    assert len({s.features.tobytes() for s in rest}) > 0.7 * len(rest)  # each is another, but digital silence
+
+
+def test_nothing_is_made_that_is_not_heard(sequence: Sequence) -> None:
+    settings = TrainSettings(augment=(), hushed_share=0.0)
+    assert lessons([sequence], settings, SETTINGS) == [sequence]
