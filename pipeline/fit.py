@@ -33,7 +33,7 @@ COVERAGE = 10
 WARM_UP = 0.05
 """Share of the planned steps over which the learning rate rises."""
 
-LEAST_SHARE = 0.4
+LEAST_SHARE = 0.6
 """Share of the planned epochs that are trained before one is chosen: silence and closed lips are learned late, and seconds of
 validation are soon as good as they get by chance."""
 

@@ -27,11 +27,11 @@ class TrainSettings:
     """Seconds that gradients run back through time; the state runs on."""
     hidden: int = 60
     """Units a layer."""
-    layers: int = 1
+    layers: int = 2
     """Layers, of each direction."""
     layer_norm: bool = False
     """Normalise the states of a layer before the next one hears them."""
-    members: int = 4
+    members: int = 2
     """Networks trained side by side, whose mean is the prediction."""
     input_dropout: float = 0.3
     """Share of features dropped in training."""
@@ -47,19 +47,19 @@ class TrainSettings:
     """Share of the training spent on variants."""
     variants: int = 8
     """Variants of each clip."""
-    hushed_share: float = 0.1
+    hushed_share: float = 0.2
     """Share of the training spent on clips where silence or noise takes the place of speech, and the mouth closes."""
-    velocity_weight: float = 0.0
+    velocity_weight: float = 1.0
     """Of the squared error of how the mouth moves, against that of its shape."""
     opening_weight: float = 0.5
     """Of the squared error of the opening."""
-    closure_weight: float = 0.0
+    closure_weight: float = 1.0
     """Of lips that should meet and do not."""
     blendshape_weight: float = 0.02
     """Of the squared error of the 52 blendshapes."""
-    epochs: int = 30
+    epochs: int = 24
     """Epochs that the learning rate is planned for, the most that are trained; each hears every second 10 times."""
-    patience: int = 12
+    patience: int = 6
     """Epochs without a better validation after which training stops."""
     refit: bool = True
     """Train anew on all data, validation's too, for as many epochs as were best."""

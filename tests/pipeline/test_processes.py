@@ -24,6 +24,7 @@ Maker = Callable[..., Path]
 SETTINGS = TrainSettings(
     epochs=1,
     hidden=12,
+    layers=1,
     bptt_s=0.4,
     streams=17,
     delay_ms=60.0,

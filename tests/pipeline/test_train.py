@@ -32,8 +32,9 @@ from lipwright.pipeline.train import train_model
 
 Maker = Callable[..., Path]
 QUICK = TrainSettings(
-    epochs=2, hidden=12, bptt_s=0.5, streams=20, members=1, mixup=0.0, opening_weight=0.0, hushed_share=0.0, refit=False
-)
+    epochs=2, hidden=12, layers=1, bptt_s=0.5, streams=20, members=1, mixup=0.0, hushed_share=0.0, refit=False,
+    velocity_weight=0.0, opening_weight=0.0, closure_weight=0.0,
+)  # fmt: skip
 """One plain network."""
 
 
@@ -160,7 +161,10 @@ def test_a_window_of_one_step_is_refused(toy_corpus: Maker, tmp_path: Path, bptt
 # Going on -------------------------------------------------------------------------------------------------------------
 
 
-FULL = replace(QUICK, epochs=4, learning_rate=0.01, members=2, mixup=0.4, opening_weight=0.5, hushed_share=0.1, refit=True)
+FULL = replace(
+    QUICK, epochs=4, learning_rate=0.01, members=2, mixup=0.4, hushed_share=0.1, refit=True,
+    velocity_weight=1.0, opening_weight=0.5, closure_weight=1.0,
+)  # fmt: skip
 """All that a training has."""
 
 
