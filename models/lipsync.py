@@ -25,7 +25,8 @@ VERSION = 3
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 SILENT_STEPS = 50
-"""So much silence is heard before a clip: what a network says first, from an empty state, is a mouth half open."""
+"""So much silence is heard before a clip and, by who hears all of it, after: what a network says first, from an empty
+state, is a mouth half open."""
 
 BLOCK_STEPS = 3000
 """A prediction runs through so much at a time, where it need not hear all of it at once: memory stays small."""
@@ -161,7 +162,7 @@ class LipSync(nn.Module):
         Returns
         -------
         ndarray, shape (T, K, 3), float32
-            Relative shapes. Silence comes before the clip and, as far as the network may hear ahead, after it.
+            Relative shapes. Silence comes before the clip and after it.
         """
         with torch.inference_mode():
             return self.expand(self._say(features)[:, : self.config.components]).cpu().numpy()
@@ -194,12 +195,13 @@ class LipSync(nn.Module):
         self._check(features)
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
         late = self.config.delay_steps
-        x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x, self.silence.expand(late, -1)])
+        after = SILENT_STEPS if self.config.lookahead_ms is None else late
+        x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x, self.silence.expand(after, -1)])
         state, said = None, []
         for block in x.split(len(x) if self.config.lookahead_ms is None else BLOCK_STEPS):
             y, state = self.eval().network(self.standardise(block)[None], state)
             said.append(y.mean(0)[0])
-        return torch.cat(said)[SILENT_STEPS + late :]
+        return torch.cat(said)[SILENT_STEPS + late :][: len(features)]
 
     @torch.inference_mode()
     def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:
