@@ -120,9 +120,10 @@ class Recurrent(nn.Module):
         ``forward``: hears the past. ``both``: a second stack of layers hears the future, read backwards; the two meet in
         the linear map.
     lookahead
-        With ``both``: steps of the future that are heard in use, t … t + lookahead; None is the whole sequence. With a
-        bound, output step t belongs to time t − lookahead, since the network waits to hear so far. Training hears each
-        stretch to its end: from no step ahead to all of it, so that the network knows any look-ahead.
+        With ``both``: steps of the future that may be heard in use, up to t + lookahead; None is the whole sequence. With a
+        bound, output step t belongs to time t − lookahead, since the network waits to hear so far; streams of one batch
+        begin together. Training hears each stretch to its end: from no step ahead to all of it, so that the network knows
+        any look-ahead.
     input_dropout, dropout
         Shares of inputs, and of outputs of a layer, that training drops, 0 to 1.
     layer_norm
@@ -190,21 +191,36 @@ class Recurrent(nn.Module):
         return self.read_out(self.drop(h)), state
 
     def _bounded(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Hear the past up to t and the future t … t + lookahead, for every t that has been heard so far ahead."""
+        """Hear the past up to t and the future of t, for every t that has been heard so far ahead."""
         assert self.future is not None
         assert self.lookahead is not None
-        late = self.lookahead
-        h, kept = self.past(x, None if state is None else state[:-2])
-        # The last `late` inputs, and states of the past, wait in the state: (late, B, D) and (late, B, hidden).
-        waiting = state[-2:] if state is not None else tuple(s.new_zeros(late, len(s), s.shape[-1]) for s in (x, h))
-        x, h = (torch.cat([w.transpose(0, 1), s], 1) for w, s in zip(waiting, (x, h), strict=True))  # (B, late + T, …)
-        steps = x.shape[1] - late
-        windows = x.unfold(1, late + 1, 1).permute(0, 1, 3, 2)  # (B, T, late + 1, D): t … t + late
-        backwards = windows.flip(2).flatten(0, 1)  # (B·T, late + 1, D)
+        late, share = self.lookahead, block(self.lookahead)
+        h, kept = self.past(x, None if state is None else state[:-3])
+        # What waits in the state: inputs (late + share − 1, B, D), states of the past (late, B, hidden), steps heard (1, B, 1).
+        if state is None:
+            streams = len(x)
+            sizes = ((late + share - 1, streams, x.shape[2]), (late, streams, h.shape[2]), (1, streams, 1))
+            state = tuple(x.new_zeros(size) for size in sizes)
+        steps, heard = x.shape[1], state[-1]
+        x, h = (torch.cat([w.transpose(0, 1), new], 1) for w, new in zip(state[-3:-1], (x, h), strict=True))
+        # The first output belongs to time heard − late, the block that it is in began `within` steps earlier.
+        within = (int(heard.flatten()[0]) - late) % share
+        windows = x[:, share - 1 - within :].unfold(1, late + 1, share).permute(0, 1, 3, 2)  # (B, N, late + 1, D)
+        backwards = windows.flip(2).flatten(0, 1)  # (B·N, late + 1, D)
         at_once = WINDOWS_AT_ONCE if x.device.type == "cpu" else len(backwards)
-        ahead = torch.cat([self.future(some)[1][0][-1] for some in backwards.split(at_once)])  # (B·T, hidden)
-        y = torch.cat([h[:, :steps], ahead.unflatten(0, (-1, steps))], -1)  # (B, T, 2·hidden)
-        return y, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1))
+        ahead = torch.cat([self.future(some)[0][:, late + 1 - share :].flip(1) for some in backwards.split(at_once)])
+        ahead = ahead.unflatten(0, windows.shape[:2]).flatten(1, 2)[:, within : within + steps]  # (B, T, hidden)
+        y = torch.cat([h[:, :steps], ahead], -1)  # (B, T, 2·hidden)
+        return y, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1), (heard + steps) % share)
+
+
+def block(lookahead: int) -> int:
+    """Return how many steps read the future together, in one pass back from the first one's t + lookahead.
+
+    An eighth of the look-ahead, so that the last of them hears seven eighths (Zhang et al. 2016 hear the future in blocks
+    too): a pass for every step would take as many times as long as a block has steps.
+    """
+    return 1 + lookahead // 8
 
 
 class Ensemble(nn.Module):

@@ -62,6 +62,7 @@ class Direction(StrEnum):
 
     forward = "forward"
     both = "both"
+    whole = "whole"
 
 
 @dataclass(frozen=True)

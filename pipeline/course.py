@@ -158,6 +158,8 @@ def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Seque
     ahead_ms = settings.lookahead_ms
     if ahead_ms is None:
         return 0
+    if settings.direction == "whole":
+        raise InputError(f"--direction whole hears all of a clip, and --delay-ms {ahead_ms:g} less; choose one of them")
     if not ahead_ms >= reach_ms:
         raise InputError(f"--delay-ms {ahead_ms:g} is less than a feature's own reach; use {math.ceil(reach_ms)} or more")
     longest_s = max(len(s.features) for s in sequences) / STEP_HZ
@@ -183,7 +185,7 @@ def build_model(sequences: list[Sequence], corpus: Corpus, settings: TrainSettin
         components=components,
         scale=mean_scale,
         cell=settings.cell,
-        direction=settings.direction,
+        direction="forward" if settings.direction == "forward" else "both",
         lookahead_ms=settings.lookahead_ms,
         delay_steps=_delay_steps(settings, own.reach_ms, sequences),
         hidden=settings.hidden,

@@ -111,6 +111,8 @@ def train_model(
     base = LipSync.load(Path(init)) if init is not None else None
     if base is not None:
         settings = replace(settings, delay_ms=base.config.lookahead_ms, **{k: getattr(base.config, k) for k in INHERITED})
+        if base.config.lookahead_ms is None:
+            settings = replace(settings, direction="whole")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with team(where) as ours:
         if ours.size > settings.streams:

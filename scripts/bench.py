@@ -116,7 +116,7 @@ def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float
     opened, settings = Corpus.load(corpus), TrainSettings(members=1)
     train, _, scale = load_sequences(opened)
     fit = Fit(build_model(train, opened, settings, scale).to(device), train, [], settings, 0, Team())
-    both = settings.direction == "both"
+    both = settings.direction != "forward"
     bare = torch.nn.LSTM(fit.x.shape[1], settings.hidden, settings.layers, batch_first=True, bidirectional=both).to(device)
     x = torch.randn(settings.streams, fit.chunk, fit.x.shape[1], device=device)
     by_h = torch.randn_like(bare(x)[0])

@@ -24,7 +24,7 @@ from lipwright.data.errors import (
 from lipwright.models.errors import ModelError
 from lipwright.models.recurrent import CELLS, DIRECTIONS
 from lipwright.pipeline import cli
-from lipwright.pipeline.settings import TrainSettings, help_of
+from lipwright.pipeline.settings import DELAY_MS, TrainSettings, help_of
 
 COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "demo")
 HEAVY = ("torch", "cv2", "mediapipe", "librosa", "av", "sklearn", "scipy", "numba", "matplotlib")
@@ -82,7 +82,7 @@ def test_training_options_show_the_settings_own_help_and_defaults(run: CliRunner
 
 def test_the_choices_of_cell_and_direction_are_the_networks() -> None:
     assert tuple(cli.Cell) == CELLS
-    assert tuple(cli.Direction) == DIRECTIONS
+    assert tuple(cli.Direction) == (*DIRECTIONS, "whole") == tuple(DELAY_MS)
 
 
 # Failing --------------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def runs(corpus: Path) -> dict[str, Path]:
     """Return a run of each direction."""
     made = {}
     for name, change in {
-        "forward": {"direction": "forward"}, "bounded": {"direction": "both"}, "whole": {"direction": "both", "delay_ms": None},
+        "forward": {"direction": "forward"}, "bounded": {}, "whole": {"direction": "whole", "delay_ms": None},
     }.items():  # fmt: skip
         made[name] = corpus.parent / name
         train_model(corpus, made[name], replace(QUICK, **change), device="cpu")

@@ -50,7 +50,7 @@ def torchrun(*command: str, processes: int = 2) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("change", ["", "direction='both', delay_ms=None", "direction='both', cell='gru'"])
+@pytest.mark.parametrize("change", ["", "direction='whole', delay_ms=None", "direction='both', cell='gru'"])
 def test_two_processes_train_as_one(toy_corpus: Maker, tmp_path: Path, change: str) -> None:
     corpus = toy_corpus(tmp_path / "corpus")
     script = tmp_path / "train.py"

@@ -101,26 +101,28 @@ def test_the_output_hears_no_further_than_it_says(toy_corpus: Maker, tmp_path: P
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(("direction", "delay_ms"), [("forward", None), ("both", None), ("both", 60.0)])
+@pytest.mark.parametrize(("direction", "delay_ms"), [("forward", 40.0), ("whole", None), ("both", 60.0)])
 def test_every_cell_learns_in_every_direction(
     toy_corpus: Maker, tmp_path: Path, cell: str, direction: str, delay_ms: float | None
 ) -> None:
     corpus = toy_corpus(tmp_path / "corpus")
     rate = 0.002 if cell == "rnn-relu" else 0.01  # what is let grow grows fast
     settings = replace(
-        QUICK, cell=cell, direction=direction, delay_ms=delay_ms or (40.0 if direction == "forward" else None),
+        QUICK, cell=cell, direction=direction, delay_ms=delay_ms,
         epochs=10, hidden=16, dropout=0.0, input_dropout=0.0, learning_rate=rate, averaging=0.9,
     )  # fmt: skip
     report = train_model(corpus, tmp_path / "run", settings, device="cpu")
     assert report["val_aperture_r"] > 0.7
     config = LipSync.load(tmp_path / "run").config
-    assert (config.cell, config.direction, config.lookahead_ms) == (cell, direction, settings.delay_ms)
+    assert (config.cell, config.lookahead_ms) == (cell, delay_ms)
+    assert config.direction == ("forward" if direction == "forward" else "both")
     assert config.delay_steps == (0 if settings.delay_ms is None else (settings.delay_ms - 12.5) // 10)
 
 
-def test_by_default_the_past_waits_200_ms_and_both_hear_the_whole_clip() -> None:
+def test_by_default_the_past_waits_200_ms_and_both_hear_400_ms_ahead() -> None:
     assert TrainSettings(direction="forward").lookahead_ms == 200
-    assert TrainSettings(direction="both").lookahead_ms is None
+    assert TrainSettings(direction="both").lookahead_ms == 400
+    assert TrainSettings(direction="whole").lookahead_ms is None
     assert TrainSettings(direction="both", delay_ms=90.0).lookahead_ms == 90
 
 
@@ -357,6 +359,7 @@ def _refused(tmp_path: Path, corpus: Path, error: type[Exception], words: str, *
 def test_a_delay_that_cannot_be_is_refused(toy_corpus: Maker, tmp_path: Path) -> None:
     corpus = toy_corpus(tmp_path / "corpus", (4.0,))
     _refused(tmp_path, corpus, InputError, "reach", delay_ms=5)
+    _refused(tmp_path, corpus, InputError, "choose one of them", direction="whole", delay_ms=300)
     _refused(tmp_path, corpus, InputError, r"longer than the longest clip", delay_ms=9000)
 
 
