@@ -28,7 +28,7 @@ SILENT_STEPS = 50
 """So much silence is heard before a clip and, by who hears all of it, after: what a network says first, from an empty
 state, is a mouth half open."""
 
-BLOCK_STEPS = 3000
+PORTION_STEPS = 3000
 """A prediction runs through so much at a time, where it need not hear all of it at once: memory stays small."""
 
 
@@ -198,8 +198,8 @@ class LipSync(nn.Module):
         after = SILENT_STEPS if self.config.lookahead_ms is None else late
         x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x, self.silence.expand(after, -1)])
         state, said = None, []
-        for block in x.split(len(x) if self.config.lookahead_ms is None else BLOCK_STEPS):
-            y, state = self.eval().network(self.standardise(block)[None], state)
+        for portion in x.split(len(x) if self.config.lookahead_ms is None else PORTION_STEPS):
+            y, state = self.eval().network(self.standardise(portion)[None], state)
             said.append(y.mean(0)[0])
         return torch.cat(said)[SILENT_STEPS + late :][: len(features)]
 
@@ -222,7 +222,7 @@ class LipSync(nn.Module):
             For the next call.
         """
         if self.config.lookahead_ms is None:
-            raise ModelError("this model hears the whole clip and cannot step; train one with --delay-ms")
+            raise ModelError("this model hears the whole clip and cannot step; train one without --direction whole")
         self._check(features)
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
         if state is None:

@@ -194,24 +194,24 @@ class Recurrent(nn.Module):
         """Hear the past up to t and the future of t, for every t that has been heard so far ahead."""
         assert self.future is not None
         assert self.lookahead is not None
-        late, share = self.lookahead, block(self.lookahead)
+        late, size = self.lookahead, block(self.lookahead)
         h, kept = self.past(x, None if state is None else state[:-3])
-        # What waits in the state: inputs (late + share − 1, B, D), states of the past (late, B, hidden), steps heard (1, B, 1).
+        # What waits in the state: inputs (late + size − 1, B, D), states of the past (late, B, hidden), steps heard (1, B, 1).
         if state is None:
             streams = len(x)
-            sizes = ((late + share - 1, streams, x.shape[2]), (late, streams, h.shape[2]), (1, streams, 1))
-            state = tuple(x.new_zeros(size) for size in sizes)
+            waiting = ((late + size - 1, streams, x.shape[2]), (late, streams, h.shape[2]), (1, streams, 1))
+            state = tuple(x.new_zeros(shape) for shape in waiting)
         steps, heard = x.shape[1], state[-1]
         x, h = (torch.cat([w.transpose(0, 1), new], 1) for w, new in zip(state[-3:-1], (x, h), strict=True))
         # The first output belongs to time heard − late, the block that it is in began `within` steps earlier.
-        within = (int(heard.flatten()[0]) - late) % share
-        windows = x[:, share - 1 - within :].unfold(1, late + 1, share).permute(0, 1, 3, 2)  # (B, N, late + 1, D)
+        within = (int(heard.flatten()[0]) - late) % size
+        windows = x[:, size - 1 - within :].unfold(1, late + 1, size).permute(0, 1, 3, 2)  # (B, N, late + 1, D)
         backwards = windows.flip(2).flatten(0, 1)  # (B·N, late + 1, D)
         at_once = WINDOWS_AT_ONCE if x.device.type == "cpu" else len(backwards)
-        ahead = torch.cat([self.future(some)[0][:, late + 1 - share :].flip(1) for some in backwards.split(at_once)])
+        ahead = torch.cat([self.future(some)[0][:, late + 1 - size :].flip(1) for some in backwards.split(at_once)])
         ahead = ahead.unflatten(0, windows.shape[:2]).flatten(1, 2)[:, within : within + steps]  # (B, T, hidden)
         y = torch.cat([h[:, :steps], ahead], -1)  # (B, T, 2·hidden)
-        return y, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1), (heard + steps) % share)
+        return y, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1), (heard + steps) % size)
 
 
 def block(lookahead: int) -> int:

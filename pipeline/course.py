@@ -17,12 +17,12 @@ from lipwright.data.errors import CorpusError, InputError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.lipsync import Config, LipSync
-from lipwright.pipeline.fit import FIXED_EPOCHS, Fit, FitState, Outcome
+from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE, Fit, FitState, Outcome
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.record import Record
-from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, lessons, load_sequences
-from lipwright.pipeline.settings import TrainSettings
+from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, heard_in_training, load_sequences
+from lipwright.pipeline.settings import DELAY_MS, TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,10 @@ class Course:
         return build_model(sequences, self.corpus, self.settings, self.mean_scale).to(self.device)
 
     def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
-        heard = lessons(train, self.settings, _feature_settings(self.corpus))
-        return Fit(self.build(train), heard, held_out, self.settings, self.seed, self.team, last)
+        heard = heard_in_training(train, self.settings, _feature_settings(self.corpus))
+        # Who begins with a trained model has learned silence and closed lips, and may stop at any epoch.
+        least = 0 if self.base else math.floor(LEAST_SHARE * self.settings.epochs)
+        return Fit(self.build(train), heard, held_out, self.settings, self.seed, self.team, least=least, last=last)
 
     def run(self, record: Record | None, progress: Progress | None, begun: Path | None = None) -> Outcome:
         """Train.
@@ -155,6 +157,8 @@ def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Seque
     """Return the steps that outputs come late; `InputError` if the network cannot hear so, or learn so."""
     if not settings.bptt_s * STEP_HZ >= 2:
         raise InputError(f"--bptt-s {settings.bptt_s:g} is a window of one step, with no time to learn from; use 0.02 or more")
+    if settings.direction not in DELAY_MS:
+        raise InputError(f"--direction {settings.direction} is none of {', '.join(DELAY_MS)}")
     ahead_ms = settings.lookahead_ms
     if ahead_ms is None:
         return 0

@@ -34,8 +34,8 @@ WARM_UP = 0.05
 """Share of the planned steps over which the learning rate rises."""
 
 LEAST_SHARE = 0.6
-"""Share of the planned epochs that are trained before one is chosen: silence and closed lips are learned late, and seconds of
-validation are soon as good as they get by chance."""
+"""The first epoch that may be chosen, as a share of the planned ones: silence and closed lips are learned late, and a few
+seconds of validation are soon as good as they get by chance."""
 
 DIVERGED = 100.0
 """A training has diverged when its loss is so many times that of always saying the mean mouth."""
@@ -106,6 +106,8 @@ class Fit:
         What is learned from, variants included.
     held_out
         Without it, all of `last` epochs are trained, and the last is the best.
+    least
+        The first epoch that may be chosen.
     last
         Epochs to stop after, at most `settings.epochs`, for which the learning rate is planned.
 
@@ -123,6 +125,8 @@ class Fit:
         settings: TrainSettings,
         seed: int,
         team: Team,
+        *,
+        least: int = 0,
         last: int | None = None,
     ) -> None:
         device = model.feature_mean.device
@@ -135,6 +139,7 @@ class Fit:
         self.chunk = round(min(settings.bptt_s * STEP_HZ, max(self.lengths)))
         heard = COVERAGE * float(np.dot(self.lengths, self.weights))
         self.steps_per_epoch = max(1, round(heard / (settings.streams * self.chunk)))
+        self.least = least
         self.last = min(last or settings.epochs, settings.epochs)
         self.validate = Validation(held_out, model) if held_out and team.rank == 0 else None
         self.judged = bool(held_out)
@@ -199,9 +204,9 @@ class Fit:
     def _better(self, val_loss: float | None, val_r: float | None) -> bool:
         """Say whether an epoch is the best so far: its aperture follows more closely; where none moves, its loss is less.
 
-        Among the first ones, which are not to be chosen, it is the latest.
+        Up to the first one that may be chosen, it is the latest.
         """
-        if self.epoch <= LEAST_SHARE * self.settings.epochs or val_loss is None or self.best.val_loss is None:
+        if self.epoch <= self.least or val_loss is None or self.best.val_loss is None:
             return True
         if val_r is None or self.best.val_aperture_r is None:
             return val_r is not None or (self.best.val_aperture_r is None and val_loss < self.best.val_loss)

@@ -170,7 +170,8 @@ def _draw(looks: list[dict[str, Any]], out: Path, kind: str) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    names = [f"{Path(look['run']).name} ({look['cell']}, {look['direction']})" for look in looks]
+    ways = ["whole clip" if look["lookahead_ms"] is None else look["direction"] for look in looks]
+    names = [f"{Path(look['run']).name} ({look['cell']}, {way})" for look, way in zip(looks, ways, strict=True)]
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}):
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
         for look, name in zip(looks, names, strict=True):

@@ -156,7 +156,7 @@ def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, w
     return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid)
 
 
-def lessons(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
+def heard_in_training(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
     """Return sequences with what is only heard in training: varied speech, and hushes. Weights share out the time."""
     out = [replace(s, weight=1 - settings.augmented_share * bool(settings.augment) - settings.hushed_share) for s in sequences]
     hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / sum(len(s.features) for s in sequences))

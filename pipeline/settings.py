@@ -22,7 +22,8 @@ class TrainSettings:
     """forward: hears the past, and says the mouth late. both: a second network hears the future, read backwards, as far as
     the delay allows. whole: to the end of the clip."""
     delay_ms: float | None = None
-    """How far ahead it hears: the mouth of time t may depend on sound up to t + delay. By default 200 forward and 400 both."""
+    """How far ahead it hears: the mouth of time t may depend on sound up to t + delay. By default 200 with forward, and 400
+    with both."""
     bptt_s: float = 1.0
     """Seconds that gradients run back through time; the state runs on."""
     hidden: int = 60
@@ -60,7 +61,7 @@ class TrainSettings:
     epochs: int = 24
     """Epochs that the learning rate is planned for, the most that are trained; each hears every second 10 times."""
     patience: int = 6
-    """Epochs without a better validation after which training stops."""
+    """Epochs without a better validation after which training stops, once 60 % of the planned ones are trained."""
     refit: bool = True
     """Train anew on all data, validation's too, for as many epochs as were best."""
     learning_rate: float = 2e-3

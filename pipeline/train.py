@@ -31,7 +31,10 @@ def _require_same(run: Path, config: Config, settings: TrainSettings) -> None:
     for name in ARCHITECTURE:
         was, asked = getattr(begun, name), getattr(config, name)
         if was != asked:
-            raise InputError(f"{run} was trained with {name} {was}, not {asked}; resume it so, or train anew to another --out")
+            words = [f"{name} {value}" for value in (was, asked)]
+            if name == "lookahead_ms":
+                words = ["--direction whole" if ms is None else f"--delay-ms {ms:g}" for ms in (was, asked)]
+            raise InputError(f"{run} was trained with {words[0]}, not {words[1]}; resume it so, or train anew to another --out")
     if sorted(s["sha256"] for s in begun.sources) != sorted(s["sha256"] for s in config.sources):
         raise InputError(
             f"{run} was trained on another corpus ({begun.corpus}); resume with that, or train anew to another --out"

@@ -5,9 +5,9 @@
 Prints, and writes to FOLDER/bench.json:
 
 - preprocessing against decoding + bare FaceLandmarker in as many processes (ratio of speeds, 1 = as fast);
-- a training step against the bare forward and backward pass of `torch.nn.LSTM` at the same shape, and with a GPU also how
-  long 300 passes over a 17-hour corpus take;
-- 66 seconds of sound to a mouth, features included, against a bare `torch.nn.LSTM` of one member's shape on as many steps;
+- a training step of one member against the bare forward and backward pass of `torch.nn.LSTM`s of its shape, and with a GPU
+  also how long 300 passes over a 17-hour corpus take;
+- 66 seconds of sound to a mouth, features included, against bare `torch.nn.LSTM`s of one member's shape on as many steps;
 - rendering 720p, track and bank cached, against bare decoding → encoding at the same encoder setting, whole processes;
 - peak memory of a one-minute and a five-minute render.
 
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -37,6 +37,9 @@ from lipwright.data.speech import synthesize
 from lipwright.data.talker import Talker, astronaut, talking_frames
 from lipwright.data.writer import VideoWriter
 from lipwright.pipeline.demo import LESSON, VOICE
+
+if TYPE_CHECKING:
+    import torch
 
 RATE = Fraction(30)
 WIDTH, HEIGHT = 1280, 720
@@ -99,6 +102,13 @@ def transcode(source: str, out: str) -> None:
             writer.write(frame.yuv(), frame.time)
 
 
+def bare_stacks(inputs: int, hidden: int, layers: int, both: bool) -> torch.nn.ModuleList:
+    """Make what our network is without all that is around it: a `torch.nn.LSTM` for the past, and one for the future."""
+    import torch
+
+    return torch.nn.ModuleList([torch.nn.LSTM(inputs, hidden, layers, batch_first=True) for _ in range(1 + both)])
+
+
 def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float]:
     """Time our training step and the bare pass in turn, on a corpus; return the medians (ms) and their ratio.
 
@@ -117,16 +127,16 @@ def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float
     train, _, scale = load_sequences(opened)
     fit = Fit(build_model(train, opened, settings, scale).to(device), train, [], settings, 0, Team())
     both = settings.direction != "forward"
-    bare = torch.nn.LSTM(fit.x.shape[1], settings.hidden, settings.layers, batch_first=True, bidirectional=both).to(device)
+    bare = bare_stacks(fit.x.shape[1], settings.hidden, settings.layers, both).to(device)
     x = torch.randn(settings.streams, fit.chunk, fit.x.shape[1], device=device)
-    by_h = torch.randn_like(bare(x)[0])
+    by_h = torch.randn(settings.streams, fit.chunk, settings.hidden, device=device)
 
     def pass_bare() -> None:
         for _ in range(fit.steps_per_epoch):
             bare.zero_grad(set_to_none=True)
             with torch.autocast(device, torch.float16, enabled=device == "cuda"):
-                h, _ = bare(x)
-            h.backward(by_h.to(h.dtype))
+                said = [stack(x)[0] for stack in bare]
+            torch.autograd.backward(said, [by_h.to(h.dtype) for h in said])
 
     def pass_ours() -> None:
         fit.epoch += 1
@@ -165,7 +175,7 @@ def prediction(run: Path, rounds: int = 9) -> dict[str, float]:
     config, settings = model.config, feature_settings(model)
     samples = np.random.default_rng(0).normal(0, 0.1, SPEECH_S * SAMPLE_RATE_HZ).astype(np.float32)
     both = config.direction == "both"
-    bare = torch.nn.LSTM(config.feature_size, config.hidden, config.layers, batch_first=True, bidirectional=both)
+    bare = bare_stacks(config.feature_size, config.hidden, config.layers, both)
     x = torch.randn(1, len(compute_features(samples, settings)), config.feature_size)
 
     def seconds(run: Callable[[], Any]) -> float:
@@ -174,7 +184,7 @@ def prediction(run: Path, rounds: int = 9) -> dict[str, float]:
             run()
         return time.perf_counter() - began
 
-    pair = (lambda: model.predict(compute_features(samples, settings)), lambda: bare(x))
+    pair = (lambda: model.predict(compute_features(samples, settings)), lambda: [stack(x) for stack in bare])
     times = np.array([[seconds(what) for what in pair] for _ in range(rounds + 1)])[1:]  # the first warms up
     ours, theirs = np.median(times, 0)
     ratio = float(np.median(times[:, 0] / times[:, 1]))

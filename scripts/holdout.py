@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -34,8 +35,8 @@ CRF = 12
 """Cutting must cost no quality that a judge could see."""
 
 HUSH_S = 20
-HUSH_DB = (-60, -40, -20)
-"""Levels of stationary noise, dB of full scale."""
+HUSH_DB = (-80, -60, -40)
+"""Levels of stationary noise, dB of full scale; features raise it by up to 20 dB."""
 
 STILL_SHARE = 0.1
 """Still: within a second, the opening changes by less than this share of the speaker's scale."""
@@ -94,18 +95,21 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="also judge the picture, with the head as the bank")
     parser.add_argument("--set", nargs="*", default=[], help="training settings, NAME=VALUE")
     args = parser.parse_args()
+    if args.unseen and len(args.videos) < 2:
+        parser.error("--unseen wants two videos or more")
     args.out.mkdir(parents=True, exist_ok=True)
     settings = replace(TrainSettings(), **{k: json.loads(v) for k, v in (pair.split("=", 1) for pair in args.set)})
     if args.unseen:
-        lessons = {f"without-{v.stem}": ([w for w in args.videos if w != v], [v]) for v in args.videos}
+        protocol = {f"without-{v.stem}": ([w for w in args.videos if w != v], [v]) for v in args.videos}
     else:
         cuts = {v.stem: halves(v, args.out) for v in args.videos}
-        lessons = {name: ([head], [tail]) for name, (head, tail) in cuts.items()}
+        protocol = {name: ([head], [tail]) for name, (head, tail) in cuts.items()}
         if args.pooled:
             heads, tails = zip(*cuts.values(), strict=True)
-            lessons = {"pooled": (list(heads), list(tails))}
-    for name, (seen, judged) in lessons.items():
+            protocol = {"pooled": (list(heads), list(tails))}
+    for name, (seen, judged) in protocol.items():
         corpus = args.out / f"{name}.corpus"
+        shutil.rmtree(corpus, ignore_errors=True)  # of an earlier call, maybe with other videos
         preprocess_corpus(seen, corpus)
         for seed in args.seeds:
             run = args.out / f"{name}.run{seed}"

@@ -235,7 +235,7 @@ def test_a_training_that_cannot_be_gone_on_with(refuse: Refuse, trained: Any, tm
     for words, says in (
         (["--cell", "gru"], "trained with cell lstm, not gru; resume it so"),
         (["--hidden", 12], "trained with hidden 60, not 12; resume it so"),
-        (["--delay-ms", 90], "trained with lookahead_ms .*, not 90.0; resume it so"),
+        (["--delay-ms", 90], "trained with --delay-ms 400, not --delay-ms 90; resume it so"),
     ):
         refuse(*again, "run", *words, names="run", says=says)
 

@@ -177,28 +177,28 @@ def test_a_mouth_is_what_the_whole_clip_would_say_if_it_ended_so_far_ahead(cell:
 @cells
 @directions
 @pytest.mark.parametrize("delay", [0, 18])
-@pytest.mark.parametrize("block", [7, 100])
-def test_a_long_clip_is_the_same_in_blocks(
-    cell: str, direction: str, delay: int, block: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("portion", [7, 100])
+def test_a_long_clip_is_the_same_in_portions(
+    cell: str, direction: str, delay: int, portion: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lipsync, x = model(cell=cell, direction=direction, delay_steps=delay), features(100)
     whole = lipsync.predict(x)
-    monkeypatch.setattr(module, "BLOCK_STEPS", block)
+    monkeypatch.setattr(module, "PORTION_STEPS", portion)
     np.testing.assert_allclose(lipsync.predict(x), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, BOUNDED, WHOLE], ids=str)
-def test_a_clip_longer_than_a_block(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    lipsync, x = model(**changes), features(module.BLOCK_STEPS + 50)
+def test_a_clip_longer_than_a_portion(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lipsync, x = model(**changes), features(module.PORTION_STEPS + 50)
     said = lipsync.predict(x)
-    monkeypatch.setattr(module, "BLOCK_STEPS", 10 * len(x))
+    monkeypatch.setattr(module, "PORTION_STEPS", 10 * len(x))
     np.testing.assert_allclose(said, lipsync.predict(x), atol=1e-5)
 
 
-def test_the_whole_clip_is_never_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_clip_is_never_cut_into_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     lipsync, x = model(**WHOLE), features(100)
     whole = lipsync.predict(x)
-    monkeypatch.setattr(module, "BLOCK_STEPS", 7)
+    monkeypatch.setattr(module, "PORTION_STEPS", 7)
     np.testing.assert_array_equal(lipsync.predict(x), whole)
 
 
@@ -238,7 +238,7 @@ def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
 
 @cells
 def test_a_model_that_hears_the_whole_clip_does_not_step(cell: str) -> None:
-    with pytest.raises(ModelError, match=r"cannot step.*--delay-ms") as caught:
+    with pytest.raises(ModelError, match=r"cannot step.*without --direction whole") as caught:
         model(cell=cell, **WHOLE).step(features())
     assert "\n" not in str(caught.value)
 

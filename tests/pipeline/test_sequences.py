@@ -16,8 +16,8 @@ from lipwright.pipeline.sequences import (
     CLOSING_S,
     LEAST_HUSHED_S,
     Sequence,
+    heard_in_training,
     hush_sequence,
-    lessons,
     load_sequences,
     vary_sequence,
 )
@@ -97,10 +97,10 @@ def test_a_clip_without_any_speech_is_closed_throughout(sequence: Sequence) -> N
 
 
 @pytest.mark.parametrize("lengths_s", [(20.0,), (400.0,), (15.0, 25.0)], ids=str)
-def test_lessons_share_out_the_time(toy_corpus: Callable[..., Path], tmp_path: Path, lengths_s: tuple[float, ...]) -> None:
+def test_what_is_heard_shares_the_time(toy_corpus: Callable[..., Path], tmp_path: Path, lengths_s: tuple[float, ...]) -> None:
     train, _, _ = load_sequences(Corpus.load(toy_corpus(tmp_path / "corpus", lengths_s)))
     settings = TrainSettings(augment=("gain",), variants=3, augmented_share=0.25, hushed_share=0.2)
-    heard = lessons(train, settings, SETTINGS)
+    heard = heard_in_training(train, settings, SETTINGS)
     assert sum(s.weight for s in heard) == pytest.approx(len(train))
     assert [s.weight for s in heard[: len(train)]] == [pytest.approx(0.55)] * len(train)
     rest = heard[len(train) :]
@@ -113,4 +113,4 @@ def test_lessons_share_out_the_time(toy_corpus: Callable[..., Path], tmp_path: P
 
 def test_nothing_is_made_that_is_not_heard(sequence: Sequence) -> None:
     settings = TrainSettings(augment=(), hushed_share=0.0)
-    assert lessons([sequence], settings, SETTINGS) == [sequence]
+    assert heard_in_training([sequence], settings, SETTINGS) == [sequence]
