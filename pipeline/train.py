@@ -31,7 +31,7 @@ def _require_same(run: Path, config: Config, settings: TrainSettings) -> None:
     for name in ARCHITECTURE:
         was, asked = getattr(begun, name), getattr(config, name)
         if was != asked:
-            words = [f"{name} {value}" for value in (was, asked)]
+            words = [f"{name} {was}", str(asked)]
             if name == "lookahead_ms":
                 words = ["--direction whole" if ms is None else f"--delay-ms {ms:g}" for ms in (was, asked)]
             raise InputError(f"{run} was trained with {words[0]}, not {words[1]}; resume it so, or train anew to another --out")
