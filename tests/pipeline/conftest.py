@@ -96,7 +96,7 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_corpus: Callable[..., 
 
     folder = tmp_path_factory.mktemp("toy")
     corpus = toy_corpus(folder / "corpus", (16.0,))
-    train_model(corpus, folder / "run", TrainSettings(epochs=2, hidden=16), device="cpu")
+    train_model(corpus, folder / "run", TrainSettings(epochs=2, hidden=16, augment=()), device="cpu")
     return folder / "run"
 
 

@@ -21,7 +21,7 @@ from lipwright.pipeline.train import train_model
 Maker = Callable[..., Path]
 QUICK = TrainSettings(
     epochs=6, hidden=12, streams=20, bptt_s=0.5, delay_ms=120.0, dropout=0.0, learning_rate=0.01, averaging=0.9,
-    layers=1, members=1, mixup=0.0, hushed_share=0.0, velocity_weight=0.0, closure_weight=0.0, refit=False,
+    layers=1, members=1, mixup=0.0, augment=(), hushed_share=0.0, velocity_weight=0.0, closure_weight=0.0, refit=False,
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ SETTINGS = TrainSettings(
     averaging=0.9,
     members=2,
     mixup=0.0,
+    augment=(),
     hushed_share=0.0,
     refit=False,
 )

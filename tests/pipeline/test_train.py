@@ -32,7 +32,7 @@ from lipwright.pipeline.train import train_model
 
 Maker = Callable[..., Path]
 QUICK = TrainSettings(
-    epochs=2, hidden=12, layers=1, bptt_s=0.5, streams=20, members=1, mixup=0.0, hushed_share=0.0, refit=False,
+    epochs=2, hidden=12, layers=1, bptt_s=0.5, streams=20, members=1, mixup=0.0, augment=(), hushed_share=0.0, refit=False,
     velocity_weight=0.0, opening_weight=0.0, closure_weight=0.0,
 )  # fmt: skip
 """One plain network."""
