@@ -37,9 +37,9 @@ LOWEST_NOISE_HZ = 20.0
 
 TALK_S, HUSH_S = (1.0, 4.0), (0.6, 2.5)
 """How long speech and the hush after it last where `hush` sets in."""
-SILENT_SHARE = 0.25
+SILENT_SHARE = 0.4
 """Hushes that are digital silence; the others are stationary noise."""
-HUSH_DB = (-60.0, 0.0)
+HUSH_DB = (-50.0, 5.0)
 """Level of that noise against the speech."""
 
 

@@ -187,7 +187,7 @@ class Fit:
             if not math.isfinite(loss) or loss > DIVERGED * self.mean_loss:
                 raise InputError(
                     f"training diverged in epoch {self.epoch}: loss {loss:.3g}, always the mean mouth {self.mean_loss:.3g}; "
-                    "try another --cell, a smaller --bptt-s or another --seed"
+                    "try another --cell, --layers 1, a smaller --bptt-s or another --seed"
                 )
             val_loss, val_r = self.team.told(self.validate() if self.validate else (None, None))
             if self._better(val_loss, val_r):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,25 @@ METRICS_FILE = "metrics.jsonl"
 
 FILM_S, FILM_HZ = 4, 25
 """Length and rate of the animation of the mouth."""
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait: one that comes while TensorBoard queues a line would leave its lock behind, for ever."""
+    if threading.current_thread() is not threading.main_thread():  # signals come to the main thread alone
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 class Record:
@@ -31,15 +54,17 @@ class Record:
         from torch.utils.tensorboard import SummaryWriter
 
         self._lines = folder / METRICS_FILE
-        self._board = SummaryWriter(str(folder))
+        with _uninterrupted():
+            self._board = SummaryWriter(str(folder))
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Write the numbers of an epoch: `stage` ("search" or "refit"), `epoch`, losses."""
-        with self._lines.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
-        for name, value in row.items():
-            if name not in ("stage", "epoch") and value is not None:
-                self._board.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
+        with _uninterrupted():
+            with self._lines.open("a") as lines:
+                lines.write(json.dumps(row) + "\n")
+            for name, value in row.items():
+                if name not in ("stage", "epoch") and value is not None:
+                    self._board.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
 
     def mouth(self, said: np.ndarray, measured: np.ndarray) -> None:
         """Draw what the model says of footage it was not trained on.
@@ -49,8 +74,9 @@ class Record:
         said, measured : ndarray, shape (T, 40, 3)
             In face space.
         """
-        self._board.add_figure("held_out/aperture", _curves(aperture(said), aperture(measured)))
-        self._animate("held_out/mouth", _film(said, measured))
+        with _uninterrupted():
+            self._board.add_figure("held_out/aperture", _curves(aperture(said), aperture(measured)))
+            self._animate("held_out/mouth", _film(said, measured))
 
     def _animate(self, tag: str, frames: list[np.ndarray]) -> None:
         """Write an animation: TensorBoard shows a GIF among its images, and writes none itself without moviepy."""
@@ -67,7 +93,8 @@ class Record:
 
     def close(self) -> None:
         """Write what is left."""
-        self._board.close()
+        with _uninterrupted():
+            self._board.close()
 
 
 def _curves(said: np.ndarray, measured: np.ndarray) -> Any:

@@ -8,10 +8,8 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 
-from lipwright.data.augment import KINDS
-
 DELAY_MS = {"forward": 200.0, "both": 400.0, "whole": None}
-"""The paper's; and the shortest that costs less than 0.01 of `aperture_r` against the whole clip."""
+"""The paper's; and what costs 0.004 of `aperture_r` against the whole clip (`docs/training.md`)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class TrainSettings:
     """Share of a layer's outputs dropped in training."""
     mixup: float = 0.4
     """Streams are heard two at a time, mixed with their mouths in shares drawn from Beta(mixup, mixup); 0: alone."""
-    augment: tuple[str, ...] = KINDS
+    augment: tuple[str, ...] = ()
     """How speech is varied: any of gain, noise, reverb, band, tempo, tract."""
     augmented_share: float = 0.3
     """Share of the training spent on variants."""

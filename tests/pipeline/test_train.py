@@ -25,7 +25,7 @@ from lipwright.models.lipsync import LipSync
 from lipwright.models.recurrent import CELLS
 from lipwright.pipeline.course import FIT_FILE, build_model
 from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE
-from lipwright.pipeline.record import METRICS_FILE
+from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.sequences import arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
 from lipwright.pipeline.train import train_model
@@ -270,6 +270,30 @@ def test_what_cannot_be_resumed_says_why(toy_corpus: Maker, tmp_path: Path) -> N
     with pytest.raises(InputError, match=f"{FIT_FILE} is missing or broken"):
         train_model(corpus, tmp_path / "run", QUICK, device="cpu", resume=True)
     assert LipSync.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_until_a_row_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    record, written = Record(tmp_path), []
+
+    def add(tag: str, *_: Any) -> None:
+        signal.raise_signal(number)
+        written.append(tag)
+
+    monkeypatch.setattr(record._board, "add_scalar", add)
+    before = signal.signal(number, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            record.epoch({"stage": "search", "epoch": 1, "train_loss": 0.5, "val_loss": None, "gradient_norm": 0.1})
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+    assert written == ["search/train_loss", "search/gradient_norm"]
+    assert len((tmp_path / METRICS_FILE).read_text().splitlines()) == 1
+    record.close()
 
 
 # Starting from another run --------------------------------------------------------------------------------------------
