@@ -223,6 +223,7 @@ class Fit:
             self.lengths,
             streams=settings.streams,
             chunk=self.chunk,
+            # Of both directions, the bound is one of use: in training, the future is heard to the end of each chunk.
             delay=0 if self.model.config.direction == "both" else self.model.config.delay_steps,
             rng=rng,
             weights=self.weights,

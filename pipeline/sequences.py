@@ -33,7 +33,6 @@ CLOSING_S = 0.2
 RESTING_SHARE = 0.05
 """The least open part of a speaker's time shows their face at rest."""
 
-
 LEAST_HUSHED_S = 300.0
 """Of every clip there are versions with silences in it, and without any speech: of each kind, enough for so long in all."""
 
