@@ -31,8 +31,9 @@ from lipwright.models.lipsync import LipSync
 from lipwright.pipeline.predict import feature_settings, mean_mouth, predict_mouth
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.render import outside_difference, painted_frames
-from lipwright.pipeline.render.bank import Bank, bank_of, build_bank
+from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.composite import Painted
+from lipwright.pipeline.render.reading import bank_of, build_bank
 
 BANK_SHARE = 0.75
 SHIFT_S = 3.0
@@ -96,7 +97,7 @@ def judge_picture(
     if bank is None:
         border = track.times_s[0] + BANK_SHARE * (track.times_s[-1] - track.times_s[0])
         rows = np.flatnonzero(track.times_s >= border)
-        faces = build_bank(media, track, file_sha256(media.path), end_s=float(border))
+        faces = build_bank(media, track, file_sha256(media.path), end_s=float(border), progress=progress)
     else:
         rows, faces = np.arange(len(track.pts)), bank_of(bank, progress)
     if not track.found[rows].any():
@@ -108,9 +109,9 @@ def judge_picture(
     wanted, known = interpolate(track.times_s, mouth, track.found, earlier)
     said, heard = predicted.at(earlier)
     out = {
-        **_judge_shifted(stage, wanted, known, (wanted, known), lipsync, "render measured", progress),
+        **_judge_shifted(stage, earlier, wanted, known, (wanted, known), lipsync, "render measured", progress),
         **_judge_pixels(stage, mouth[rows], progress),
-        "model": _judge_shifted(stage, said, heard, (wanted, known), lipsync, "render model", progress),
+        "model": _judge_shifted(stage, earlier, said, heard, (wanted, known), lipsync, "render model", progress),
         "untouched": _mouth_numbers(stage, track.points[rows], wanted, known, lipsync),
     }
     out["untouched"] |= {name: out.pop(f"blurred_{name}") for name in ("mouth_psnr", "mouth_ssim", "sharpness_ratio")}
@@ -141,6 +142,7 @@ def _mouth_numbers(
 
 def _judge_shifted(
     stage: _Stage,
+    times_s: np.ndarray,
     mouths: np.ndarray,
     paint: np.ndarray,
     truth: tuple[np.ndarray, np.ndarray],
@@ -161,7 +163,7 @@ def _judge_shifted(
 
     def images() -> Iterator[tuple[Fraction, np.ndarray]]:
         nonlocal worst
-        for painted in painted_frames(pictures(), stage.track.points, stage.rows, mouths, paint, stage.bank):
+        for painted in painted_frames(pictures(), stage.track.points, stage.rows, times_s, mouths, paint, stage.bank):
             if isinstance(painted, Painted):
                 worst = max(worst, outside_difference(current[0], painted))
                 shares.append(painted.mask_share)
@@ -192,7 +194,9 @@ def _judge_pixels(stage: _Stage, mouths: np.ndarray, progress: Progress | None) 
     scores = []
     recent: dict[str, list[np.ndarray]] = {"filmed": [], "painted": []}
     flicker = {"filmed": 0.0, "painted": 0.0}
-    for k, painted in enumerate(painted_frames(pictures(), stage.track.points, stage.rows, mouths, found, stage.bank)):
+    times_s = stage.track.times_s[stage.rows]
+    frames = painted_frames(pictures(), stage.track.points, stage.rows, times_s, mouths, found, stage.bank)
+    for k, painted in enumerate(frames):
         if progress:
             progress("render pixels", k + 1, len(stage.rows))
         if not isinstance(painted, Painted):

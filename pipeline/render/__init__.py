@@ -22,14 +22,21 @@ from lipwright.data.mouth import MouthTrack, Speaker, load_track, measure_mouth,
 from lipwright.data.writer import CONTAINERS, VideoWriter
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.provenance import synthetic_tags
-from lipwright.pipeline.render.bank import Bank, are_windows, bank_of, build_bank, window_boxes
-from lipwright.pipeline.render.choose import choose_windows, fade_windows
+from lipwright.pipeline.render.bank import Bank, are_windows, window_boxes
+from lipwright.pipeline.render.choose import choose_windows, join_windows
 from lipwright.pipeline.render.composite import Painted, paint_mouth
+from lipwright.pipeline.render.reading import bank_of, build_bank, sharpen
 from lipwright.pipeline.render.retime import plan_frames, play_frames
 
 
 def painted_frames(
-    pictures: Iterable[Yuv], points: np.ndarray, rows: np.ndarray, mouths: np.ndarray, valid: np.ndarray, bank: Bank
+    pictures: Iterable[Yuv],
+    points: np.ndarray,
+    rows: np.ndarray,
+    times_s: np.ndarray,
+    mouths: np.ndarray,
+    valid: np.ndarray,
+    bank: Bank,
 ) -> Iterator[Yuv | Painted]:
     """Paint mouths onto pictures, one by one.
 
@@ -41,8 +48,10 @@ def painted_frames(
         Landmarks of the video that they come from, NaN without a face.
     rows : ndarray, shape (F,), int64
         Which of its frames they are.
+    times_s : ndarray, shape (F,), float64
+        Where they lie on the mouths' own clock.
     mouths : ndarray, shape (F, 40, 3), float32
-        What to paint, in the bank's face space.
+        What the tracker is to read from them, in the bank's face space.
     valid : ndarray, shape (F,), bool
         Where to paint; elsewhere, and without a face, the picture passes through untouched.
     bank
@@ -55,7 +64,9 @@ def painted_frames(
     """
     pose = fit_pose(points)[rows]
     paint = valid & np.isfinite(pose.scale)
-    windows = fade_windows(bank, choose_windows(bank, mouths, pose, paint))
+    mouths = mouths.copy()
+    mouths[valid] = sharpen(mouths[valid], times_s[valid])
+    windows = join_windows(bank, mouths, pose, choose_windows(bank, mouths, pose, paint))
     for k, picture in enumerate(pictures):
         here, (height, width) = pose[np.array([k])], picture.y.shape
         if windows[k] and are_windows(window_boxes(here, width, height))[0]:
@@ -166,10 +177,11 @@ def render_video(
     tracking_s = time.perf_counter() - tracking
     motion = motion_of(_speaker_of(track, media))
     bank_began = time.perf_counter()
-    faces = build_bank(media, track, sha256) if bank is None else bank_of(Path(bank), progress)
+    faces = build_bank(media, track, sha256, progress=progress) if bank is None else bank_of(Path(bank), progress)
     bank_s = time.perf_counter() - bank_began
     indices, times = plan_frames(media, track.pts, length_s)
-    mouths, valid = motion.at(np.array([float(t) for t in times]))
+    times_s = np.array([float(t) for t in times])
+    mouths, valid = motion.at(times_s)
     painting = time.perf_counter()
     worst, shares = 0, []
     current: list[Yuv] = []
@@ -185,7 +197,7 @@ def render_video(
         audio=sound,
         tags=synthetic_tags(),
     ) as writer:
-        for k, painted in enumerate(painted_frames(pictures(), track.points, indices, mouths, valid, faces)):
+        for k, painted in enumerate(painted_frames(pictures(), track.points, indices, times_s, mouths, valid, faces)):
             if isinstance(painted, Painted):
                 worst = max(worst, outside_difference(current[0], painted))
                 shares.append(painted.mask_share)

@@ -1,7 +1,9 @@
 """The bank: lower faces of a person's own footage, to take mouths from.
 
-Pixels stand in one file in the cache, window after window, and are read one at a time, so that a render's memory does not
-grow with the footage. Where each window lies, and what mouth it shows, follows from the face track.
+Pixels stand in one file in the cache, window after window, as they were filmed: a mouth is resampled once, when it is
+warped to its place. They are read one window at a time, so that a render's memory does not grow with the footage (pages of
+a mapped file would count). Where each window lies follows from the face track; what mouth it shows, too, until
+`lipwright.pipeline.render.reading` knows better.
 """
 
 from __future__ import annotations
@@ -10,21 +12,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.files import whole_file
-from lipwright.data.landmarks import FaceTrack, face_track
-from lipwright.data.media import Media, file_sha256, probe, read_frames
+from lipwright.data.landmarks import FaceTrack
+from lipwright.data.media import Media, Yuv, read_frames
 from lipwright.data.mouth import LIPS
-from lipwright.pipeline.progress import Progress, told_as
 
 MOST_WINDOWS = 2000
 """Of longer footage, an evenly spaced selection is kept: more of the same mouths would not look better."""
 
-BANK_VERSION = "1"
+BANK_VERSION = "2"
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom of a window, pixels."""
 
@@ -46,18 +48,39 @@ def are_windows(boxes: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The lower face in one frame of the footage, as filmed.
+
+    Attributes
+    ----------
+    y : ndarray, shape (h, w), uint8
+    uv : ndarray, shape (h / 2, w / 2, 2), uint8
+    corner : ndarray, shape (2,), int64
+        Where it lies in the frame: left, top.
+    """
+
+    y: np.ndarray
+    uv: np.ndarray
+    corner: np.ndarray
+
+    @cached_property
+    def half(self) -> np.ndarray:
+        """The window on the grid of its chroma samples, (h / 2, w / 2, 3) uint8: Y, U, V."""
+        height, width = self.uv.shape[:2]
+        return cv2.merge([cv2.resize(self.y, (width, height), interpolation=cv2.INTER_AREA), *cv2.split(self.uv)])
+
+
+@dataclass(frozen=True)
 class Bank:
     """Windows of one video, and what they show.
 
     Attributes
     ----------
     file
-        Raw pixels, one window after another, each (h, w, 3) uint8 in the video's own Y, U, V.
+        Raw pixels, one window after another: Y, then U and V of each sample, uint8.
     frames : ndarray, shape (N,), int64
         Which frames of the video the windows are.
     boxes : ndarray, shape (N, 4), int64
-    offsets : ndarray, shape (N + 1,), int64
-        Where each window begins in the file, bytes.
     points : ndarray, shape (N, 478, 3), float32
         Landmarks, pixels of the frame.
     pose
@@ -69,7 +92,6 @@ class Bank:
     file: Path
     frames: np.ndarray
     boxes: np.ndarray
-    offsets: np.ndarray
     points: np.ndarray
     pose: Pose
     face: np.ndarray
@@ -79,16 +101,24 @@ class Bank:
         """The mouths in face space, (N, 40, 3) float32."""
         return self.face[:, LIPS]
 
-    def window(self, index: int) -> np.ndarray:
-        """Read one window, (h, w, 3) uint8."""
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Where each window begins in the file, bytes, (N + 1,) int64."""
+        area = (self.boxes[:, 2] - self.boxes[:, 0]) * (self.boxes[:, 3] - self.boxes[:, 1])
+        return np.concatenate([[0], np.cumsum(area + area // 2)])
+
+    def window(self, index: int) -> Window:
+        """Read one window."""
         left, top, right, bottom = self.boxes[index]
-        count = int(self.offsets[index + 1] - self.offsets[index])
-        pixels = np.fromfile(self.file, np.uint8, count=count, offset=int(self.offsets[index]))
-        return pixels.reshape(bottom - top, right - left, 3)
+        width, height = right - left, bottom - top
+        samples = np.fromfile(self.file, np.uint8, count=int(width * height * 3 // 2), offset=int(self.offsets[index]))
+        y, uv = samples[: width * height], samples[width * height :]
+        corner = np.array([left, top])
+        return Window(y.reshape(height, width), uv.reshape(height // 2, width // 2, 2), corner)
 
 
-def build_bank(media: Media, track: FaceTrack, sha256: str, *, end_s: float | None = None) -> Bank:
-    """Collect the bank of a video, or find its pixels in the cache.
+def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float | None = None) -> Bank:
+    """Collect the bank of a video as it was tracked, or find its pixels in the cache.
 
     Parameters
     ----------
@@ -112,29 +142,28 @@ def build_bank(media: Media, track: FaceTrack, sha256: str, *, end_s: float | No
         raise FaceError(f"{media.path} shows no face to take mouths from; give footage in which the person can be seen")
     if len(frames) > MOST_WINDOWS:
         frames = frames[np.linspace(0, len(frames) - 1, MOST_WINDOWS).round().astype(int)]
-    boxes = boxes[frames]
-    offsets = np.concatenate([[0], np.cumsum(3 * (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))])
-    span = "" if end_s is None else f"-{frames[-1]}"
-    file = cache.cached_path("banks", f"{sha256}-{BANK_VERSION}{span}.yuv")
-    if not file.exists() or file.stat().st_size != offsets[-1]:
-        _write_windows(file, media, frames, boxes)
     points = track.points[frames]
     face = pose[frames].to_face(points.astype(np.float64)).astype(np.float32)
-    return Bank(file, frames, boxes, offsets, points, pose[frames], face)
+    span = "" if end_s is None else f"-{frames[-1]}"
+    file = cache.cached_path("banks", f"{sha256}-{BANK_VERSION}{span}.yuv")
+    bank = Bank(file, frames, boxes[frames], points, pose[frames], face)
+    if not file.exists() or file.stat().st_size != bank.offsets[-1]:
+        _write_windows(bank, media)
+    return bank
 
 
-def bank_of(path: Path, progress: Progress | None = None) -> Bank:
-    """Collect the bank of other footage, tracked first if need be."""
-    media, sha256 = probe(path), file_sha256(path)
-    return build_bank(media, face_track(media, sha256=sha256, progress=told_as(progress, "track bank")), sha256)
-
-
-def _write_windows(file: Path, media: Media, frames: np.ndarray, boxes: np.ndarray) -> None:
-    wanted = {int(frame): box for frame, box in zip(frames, boxes, strict=True)}
-    with whole_file(file) as partial, partial.open("wb") as out:
+def _write_windows(bank: Bank, media: Media) -> None:
+    wanted = {int(frame): box for frame, box in zip(bank.frames, bank.boxes, strict=True)}
+    with whole_file(bank.file) as partial, partial.open("wb") as out:
         for frame in read_frames(media):
             if (box := wanted.get(frame.index)) is not None:
-                out.write(np.ascontiguousarray(frame.yuv().window(tuple(box))).data)
-            if frame.index >= frames[-1]:
+                out.write(_samples(frame.yuv(), box))
+            if frame.index >= bank.frames[-1]:
                 break
     cache.prune("banks")
+
+
+def _samples(picture: Yuv, box: np.ndarray) -> bytes:
+    left, top, right, bottom = box
+    half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
+    return picture.y[top:bottom, left:right].tobytes() + cv2.merge([picture.u[half], picture.v[half]]).tobytes()

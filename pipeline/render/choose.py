@@ -16,11 +16,11 @@ INNER_WEIGHT = 8.0
 POSE_WEIGHT = 0.03
 """Cost of turning the head by a radian, squared, against a squared distance of the mouth in units of face space."""
 
-FADE = 1 / 3
-"""Share of the neighbouring frame's window in the frames before and after a jump: three steps in place of one."""
+JOINED = 6
+"""Windows whose texture is merged for each frame."""
 
-SWITCH_COST = 1e-5
-JUMP_WEIGHT = 0.1
+SWITCH_COST = 1e-4
+JUMP_WEIGHT = 0.3
 """Cost of leaving the running order of the footage, and of the jump in shape when it is left."""
 
 
@@ -80,26 +80,34 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
     return chosen
 
 
-def fade_windows(bank: Bank, chosen: np.ndarray) -> list[list[tuple[int, float]]]:
-    """Soften jumps: give each frame the windows to mix, with weights that add up to 1.
+def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray) -> list[list[tuple[int, float]]]:
+    """Give each frame the windows whose texture is merged, and their shares, which add up to 1.
 
     Parameters
     ----------
-    bank
+    bank, mouths, pose
+        As in `choose_windows`.
     chosen : ndarray, shape (F,), int64
         From `choose_windows`.
 
     Returns
     -------
     list
-        For each frame (window, weight) pairs, the chosen window first; empty where a frame is not painted.
+        For each frame (window, share) pairs, the chosen window first; empty where a frame is not painted.
     """
-    mixed: list[list[tuple[int, float]]] = []
-    for k, window in enumerate(chosen):
-        if window < 0:
-            mixed.append([])
-            continue
-        beside = [int(chosen[n]) for n in (k - 1, k + 1) if 0 <= n < len(chosen) and chosen[n] >= 0]
-        others = [w for w in beside if abs(bank.frames[w] - bank.frames[window]) > 1]
-        mixed.append([(int(window), 1 - FADE * len(others)), *((w, FADE) for w in others)])
-    return mixed
+    from scipy.spatial import cKDTree
+
+    joined: list[list[tuple[int, float]]] = [[] for _ in chosen]
+    rows = np.flatnonzero(chosen >= 0)
+    if not len(rows):
+        return joined
+    shown, asked = _embed(bank.mouths, bank.pose), _embed(mouths[rows], pose[rows])
+    count = min(JOINED, len(shown))
+    _, near = cKDTree(shown).query(asked, k=list(range(1, count + 1)))
+    for row, want, beside in zip(rows, asked, near, strict=True):
+        first = int(chosen[row])
+        windows = [first, *(int(w) for w in beside if w != first)][:count]
+        squared = ((shown[windows] - want) ** 2).sum(1)
+        shares = np.exp(-2 * squared / max(squared.max(), 1e-12))
+        joined[row] = list(zip(windows, (shares / shares.sum()).tolist(), strict=True))
+    return joined

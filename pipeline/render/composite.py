@@ -1,10 +1,9 @@
-"""A mouth onto a frame: the bank's lower face, warped to the mouth that is wanted, blended inside a fixed mask.
+"""A mouth onto a frame: the texture blended in, band by band, inside a fixed mask.
 
-Control points of the warp are of three kinds. Lips go where the mouth track says. The chin and what lies next to the mouth
-go where they are in the bank's picture, at the frame's own head pose, so that the jaw follows the opening. Nose, upper cheeks
-and the sides of the face stay where they are in the frame, so that the edge of the mask meets what is around it.
-
-Everything happens in the video's own Y, U, V; samples outside the mask are never touched.
+The difference between texture and frame is split into bands, as in a Laplacian pyramid (Burt and Adelson 1983), and each is
+let in over its own width inside the mask: fine detail sharply, shades gradually. What the two differ by round the mask's edge
+is first taken away everywhere, smoothly: it is light and colour, not mouth. Everything happens in the video's own Y, U, V;
+samples outside the mask are never touched.
 """
 
 from __future__ import annotations
@@ -17,47 +16,16 @@ import numpy as np
 
 from lipwright.data.face_space import Pose
 from lipwright.data.media import Yuv
-from lipwright.data.mouth import INNER_LIPS, LIPS, OUTER_LIPS
-from lipwright.pipeline.render.bank import Bank, Box, window_boxes
-from lipwright.pipeline.render.warp import thin_plate_map
+from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.shape import Mask, lower_face
+from lipwright.pipeline.render.texture import mouth_texture
+from lipwright.pipeline.render.warp import Box
 
-MOVING = np.array(
-    [
-        *(152, 148, 377, 176, 400, 149, 378, 150, 379),  # the chin's edge: its first seven also bound the mask
-        *(199, 200, 18, 83, 313, 201, 421, 208, 428, 32, 262, 171, 396, 140, 369, 194, 418),  # chin
-        *(57, 287, 212, 432, 202, 422, 210, 430, 43, 273, 186, 410, 92, 322, 164, 167, 393),  # round the lips
-    ]
-)
-STILL = np.array(
-    [
-        *(1, 2, 98, 327, 129, 358, 49, 279),  # nose
-        *(50, 280, 101, 330, 36, 266, 205, 425, 187, 411, 123, 352, 147, 376),  # cheeks
-        *(58, 288, 132, 361, 93, 323, 172, 397),  # the sides of the face
-    ]
-)
-COLLAR = np.array([(x, 1.357 + 0.42 - 0.5 * x * x, 0.05) for x in (-0.55, -0.3, 0.0, 0.3, 0.55)])
-"""Points under the chin, in face space: the neck does not follow the jaw."""
+EDGES = (0.02, 0.04, 0.08)
+"""Width of the mask's soft edge for fine, middle and coarse bands, inside it, in units of face space."""
 
-CHIN = np.array([152, 148, 377, 176, 400, 149, 378, 150, 379, 199, 200, 18, 83, 313, 201, 421, 208, 428, 171, 396])
-"""Moving points that also follow the lower lip where the track's mouth differs from the bank's."""
-
-MASK = np.array([98, 327, 2, 205, 425, 187, 411, 214, 434, 135, 364, 149, 378, 176, 400, 148, 377, 152])
-"""The mask is their hull, widened, below the nose."""
-
-OVAL = np.array([10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
-                 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109])  # fmt: skip
-"""The outline of the face, in order."""
-
-WIDENED = 0.06
-"""How far the mask reaches beyond its hull, in units of face space."""
-
-FEATHER = 0.12
-"""Width of the mask's soft edge, inside it, in units of face space."""
-
-NOSE = 2  # the landmark where the nose meets the lip: what is above it, nostrils too, is never painted
-
-_CHIN_IN_MOVING = np.isin(MOVING, CHIN)
-_LOWER_LIP = np.isin(LIPS, OUTER_LIPS[1:10] + INNER_LIPS[1:10])
+LIGHT = 0.25
+"""Standard deviation over which the difference at the mask's edge is spread inwards, in units of face space."""
 
 
 @dataclass(frozen=True)
@@ -89,79 +57,67 @@ def paint_mouth(
     mouth : ndarray, shape (40, 3), float32
         The mouth to paint, face space.
     bank, windows
-        The windows to paint from, and their shares, which add up to 1.
+        The windows to paint from, the one that gives the detail first, and their shares, which add up to 1.
     """
     height, width = picture.y.shape
-    left, top, right, bottom = box = _box(window_boxes(pose, width, height)[0])
-    goal_moving = pose.to_pixels(np.sum([share * _moving(bank, index, mouth) for index, share in windows], axis=0))[0, :, :2]
-    to = np.concatenate([pose.to_pixels(mouth)[0, :, :2], goal_moving, points[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
-    warped = _warped(bank, windows[0][0], to, box)
-    shown = windows[0][1]
-    for index, share in windows[1:]:
-        shown += share
-        warped = cv2.addWeighted(warped, 1 - share / shown, _warped(bank, index, to, box), share / shown, 0)
-    mask_half, alpha_half = _mask(points, goal_moving, float(pose.scale[0]), box)
-    size = (right - left, bottom - top)
-    mask = cv2.resize(mask_half, size, interpolation=cv2.INTER_NEAREST)
-    alpha = cv2.resize(alpha_half, size, interpolation=cv2.INTER_LINEAR) * mask
+    chosen, shares = [index for index, _ in windows], np.array([share for _, share in windows])
+    to, starts, mask = lower_face(points, pose, mouth, bank, chosen, shares, (width, height))
+    left, top, right, bottom = mask.box
     out = picture.copy()
     half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
-    small = cv2.resize(warped[..., 1:], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    for own_plane, pasted, weight in (
-        (out.y[top:bottom, left:right], warped[..., 0], alpha),
-        (out.u[half], small[..., 0], alpha_half),
-        (out.v[half], small[..., 1], alpha_half),
-    ):
-        _blend(own_plane, pasted, weight)
-    oval = cv2.contourArea(points[OVAL, :2].astype(np.float32))
-    return Painted(out, box, mask.astype(bool), 4 * float(mask_half.sum()) / max(oval, 1.0))
+    own = (out.y[top:bottom, left:right], out.u[half], out.v[half])
+    y, below = mouth_texture(bank, chosen, shares, to, starts, mask.box)
+    _blend(own, y, below, mask, float(pose.scale[0]))
+    inside = cv2.resize(mask.inside, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST).astype(bool)
+    return Painted(out, mask.box, inside, mask.share)
 
 
-def _moving(bank: Bank, index: int, mouth: np.ndarray) -> np.ndarray:
-    """Return where a window's moving points go in face space, (M, 3)."""
-    moving = bank.face[index][MOVING].astype(np.float64)
-    # What the track asks of the lower lip beyond what the bank's picture shows, the chin does too.
-    moving[_CHIN_IN_MOVING] += (mouth - bank.mouths[index])[_LOWER_LIP].mean(0)
-    return moving
+def _blend(own: tuple[np.ndarray, np.ndarray, np.ndarray], y: np.ndarray, below: np.ndarray, mask: Mask, unit: float) -> None:
+    """Blend a texture into the planes of a window, in place."""
+    own_y, own_u, own_v = own
+    full, small = own_y.shape[::-1], own_u.shape[::-1]
+    own_below = cv2.merge([cv2.resize(own_y, small, interpolation=cv2.INTER_AREA), own_u, own_v])
+    # Half size and coarser.
+    difference = below - own_below
+    difference -= _light(difference, mask, unit)
+    quarter = ((small[0] + 1) // 2, (small[1] + 1) // 2)
+    coarse = cv2.resize(difference, quarter, interpolation=cv2.INTER_AREA)
+    spread = cv2.resize(coarse, small, interpolation=cv2.INTER_LINEAR)
+    fine_edge, edge, wide_edge = (_smoothstep(mask.depth / width) for width in EDGES)
+    change = edge[..., None] * (difference - spread) + wide_edge[..., None] * spread
+    # Full size: the band above what half the size can hold, luma only.
+    detail = _detail(y, small) - _detail(own_y, small)
+    detail *= cv2.resize(fine_edge, full, interpolation=cv2.INTER_LINEAR)
+    detail += cv2.resize(change[..., 0], full, interpolation=cv2.INTER_LINEAR)
+    inside = cv2.resize(mask.inside, full, interpolation=cv2.INTER_NEAREST)
+    _add(own_y, detail, inside)
+    for k, plane in enumerate((own_u, own_v), 1):
+        _add(plane, change[..., k], mask.inside)
 
 
-def _warped(bank: Bank, index: int, to: np.ndarray, box: Box) -> np.ndarray:
-    """Return a window with its control points carried to `to`, (h, w, 3) uint8 over `box`."""
-    own, pose = bank.points[index], bank.pose[np.array([index])]
-    start = np.concatenate([own[LIPS, :2], own[MOVING, :2], own[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
-    map_x, map_y = thin_plate_map(to, start - bank.boxes[index, :2], box)
-    return cv2.remap(bank.window(index), map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+def _light(difference: np.ndarray, mask: Mask, unit: float) -> np.ndarray:
+    """Spread the difference along the mask's edge smoothly over all of it."""
+    edge = ((mask.depth > 0) & (mask.depth < EDGES[1])).astype(np.float32)
+    step = max(1, round(LIGHT * unit / 2 / 4))  # at a quarter of the spread a coarser grid holds it
+    size = (max(1, edge.shape[1] // step), max(1, edge.shape[0] // step))
+    stack = np.concatenate([np.clip(difference, -40, 40) * edge[..., None], edge[..., None]], 2)
+    small = cv2.GaussianBlur(cv2.resize(stack, size, interpolation=cv2.INTER_AREA), (0, 0), 4, borderType=cv2.BORDER_CONSTANT)
+    spread = small[..., :3] / np.maximum(small[..., 3:], 1e-6)
+    return cv2.resize(spread, edge.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _box(row: np.ndarray) -> Box:
-    left, top, right, bottom = (int(v) for v in row)
-    return left, top, right, bottom
+def _detail(y: np.ndarray, small: tuple[int, int]) -> np.ndarray:
+    """Return what is lost when a plane is reduced to half, float32."""
+    reduced = cv2.resize(cv2.resize(y, small, interpolation=cv2.INTER_AREA), y.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.subtract(y, reduced, dtype=cv2.CV_32F)
 
 
-def _mask(points: np.ndarray, chin: np.ndarray, unit: float, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mask and the weight of the painted mouth, zero outside it, both on the chroma grid: (h/2, w/2)."""
-    left, top, right, bottom = box
-    shape = ((bottom - top) // 2, (right - left) // 2)
-    # Both the frame's own chin, which must go, and the painted one, which comes.
-    around = (np.concatenate([points[MASK, :2], chin[:7]]) - (left, top)) / 2
-    outside = np.ones(shape, np.uint8)
-    cv2.fillConvexPoly(outside, cv2.convexHull(around.astype(np.float32)).round().astype(np.int32), 0)
-    mask = (cv2.distanceTransform(outside, cv2.DIST_L2, 3) <= WIDENED * unit / 2).astype(np.uint8)
-    # Below the nose, across the face's own upright.
-    down = points[152, :2] - points[168, :2]
-    nose = (points[NOSE, :2] - (left, top)) / 2
-    x, y = np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)[:, None]
-    mask[(x - nose[0]) * down[0] + (y - nose[1]) * down[1] < 0] = 0
-    inside = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    t = np.minimum(inside / max(FEATHER * unit / 2, 1.0), 1)
-    return mask, t * t * (3 - 2 * t)
+def _smoothstep(t: np.ndarray) -> np.ndarray:
+    t = np.minimum(t, 1)
+    return t * t * (3 - 2 * t)
 
 
-def _blend(own: np.ndarray, pasted: np.ndarray, weight: np.ndarray) -> None:
-    """Blend into `own` in place, after moving the pasted part to the brightness of what is around it."""
-    edge = (weight > 0) & (weight < 0.5)
-    target = own.astype(np.float32)
-    difference = pasted.astype(np.float32) - target
-    if edge.any():
-        difference -= np.median(difference[edge][::4])
-    own[...] = np.clip(np.round(target + weight * difference), 0, 255).astype(np.uint8)
+def _add(plane: np.ndarray, change: np.ndarray, inside: np.ndarray) -> None:
+    """Add a change to a plane where `inside` is 1."""
+    changed = cv2.add(plane, change, dtype=cv2.CV_8U)  # rounds and saturates
+    np.copyto(plane, changed, where=inside.astype(bool))

@@ -15,7 +15,7 @@ from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import INNER_LIPS, OUTER_LIPS
-from lipwright.pipeline.render.bank import Bank, build_bank
+from lipwright.pipeline.render.bank import Bank, collect_windows
 
 FRAME_HZ = 25
 
@@ -109,7 +109,7 @@ def talk_track(talk: Any) -> FaceTrack:
 @pytest.fixture(scope="session")
 def talk_bank(talk: Any, talk_track: FaceTrack) -> Bank:
     """Return the bank of the talking photograph's own footage."""
-    return build_bank(probe(talk.path), talk_track, file_sha256(talk.path))
+    return collect_windows(probe(talk.path), talk_track, file_sha256(talk.path))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from lipwright.data.errors import FaceError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Yuv, file_sha256, probe
 from lipwright.data.mouth import measure_mouth
-from lipwright.pipeline.render.bank import MOST_WINDOWS, Bank, build_bank, window_boxes
+from lipwright.pipeline.render.bank import MOST_WINDOWS, Bank, collect_windows, window_boxes
 
 
 def test_windows_are_the_footage_itself(talk_bank: Bank, talk_pictures: list[Yuv]) -> None:
@@ -22,8 +22,11 @@ def test_windows_are_the_footage_itself(talk_bank: Bank, talk_pictures: list[Yuv
         window = talk_bank.window(index)
         left, top, right, bottom = talk_bank.boxes[index]
         picture = talk_pictures[talk_bank.frames[index]]
-        assert np.array_equal(window, picture.window((left, top, right, bottom)))
-        assert np.array_equal(window[..., 0], picture.y[top:bottom, left:right])
+        assert np.array_equal(window.y, picture.y[top:bottom, left:right])
+        half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
+        assert np.array_equal(window.uv, np.dstack([picture.u[half], picture.v[half]]))
+        assert np.array_equal(window.half[..., 1:], window.uv)
+        assert window.corner.tolist() == [left, top]
 
 
 def test_boxes_are_whole_chroma_samples_inside_the_picture(talk_bank: Bank) -> None:
@@ -48,16 +51,16 @@ def test_a_bank_is_made_once_and_made_anew_when_its_file_is_short(talk: Any, tal
     media, sha256, file = probe(talk.path), file_sha256(talk.path), talk_bank.file
     whole, made = file.read_bytes(), file.stat().st_mtime_ns
     inode = file.stat().st_ino
-    assert build_bank(media, talk_track, sha256).file == file
+    assert collect_windows(media, talk_track, sha256).file == file
     assert file.stat().st_ino == inode, made
     file.write_bytes(whole[:1000])
-    build_bank(media, talk_track, sha256)
+    collect_windows(media, talk_track, sha256)
     assert file.read_bytes() == whole
     assert not list(file.parent.glob("*partial*"))
 
 
 def test_nothing_is_taken_from_the_end_on(talk: Any, talk_track: FaceTrack) -> None:
-    bank = build_bank(probe(talk.path), talk_track, file_sha256(talk.path), end_s=1.0)
+    bank = collect_windows(probe(talk.path), talk_track, file_sha256(talk.path), end_s=1.0)
     assert (talk_track.times_s[bank.frames] < 1.0).all()
     assert len(bank.frames) == 25
 
@@ -65,13 +68,13 @@ def test_nothing_is_taken_from_the_end_on(talk: Any, talk_track: FaceTrack) -> N
 def test_footage_without_a_face_is_refused_by_name(talk: Any, talk_track: FaceTrack) -> None:
     faceless = replace(talk_track, points=np.full_like(talk_track.points, np.nan))
     with pytest.raises(FaceError, match=r"talk\.mp4"):
-        build_bank(probe(talk.path), faceless, "0" * 64)
+        collect_windows(probe(talk.path), faceless, "0" * 64)
 
 
 def test_a_face_that_leaves_the_picture_has_no_window(talk: Any, talk_track: FaceTrack) -> None:
     points = talk_track.points.copy()
     points[10:20, :, 0] += 5000
-    bank = build_bank(probe(talk.path), replace(talk_track, points=points), "1" * 64)
+    bank = collect_windows(probe(talk.path), replace(talk_track, points=points), "1" * 64)
     assert not set(range(10, 20)) & set(bank.frames.tolist())
 
 

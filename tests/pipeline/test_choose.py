@@ -11,7 +11,7 @@ import pytest
 from lipwright.data.face_space import Pose
 from lipwright.data.mouth import LIPS
 from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.choose import choose_windows, fade_windows
+from lipwright.pipeline.render.choose import JOINED, choose_windows, join_windows
 
 FRAMES = 60
 
@@ -22,7 +22,7 @@ def _bank(mouths: np.ndarray) -> tuple[Bank, Pose]:
     face = np.zeros((count, 478, 3), np.float32)
     face[:, LIPS] = mouths
     nowhere = np.zeros((count, 4), np.int64)
-    return Bank(Path("none"), np.arange(count), nowhere, np.zeros(count + 1, np.int64), face * 100, pose, face), pose
+    return Bank(Path("none"), np.arange(count), nowhere, face * 100, pose, face), pose
 
 
 @pytest.fixture
@@ -69,19 +69,28 @@ def test_a_still_mouth_does_not_flicker(talked: np.ndarray) -> None:
     assert len(set(chosen)) == 1
 
 
-def test_a_jump_is_softened_on_both_sides_and_nothing_else_is(talked: np.ndarray) -> None:
-    bank, _ = _bank(talked)
-    mixed = fade_windows(bank, np.array([3, 4, 5, 20, 21, -1, 2, 30, 2]))
-    assert [[w for w, _ in windows] for windows in mixed] == [
-        [3],
-        [4],
-        [5, 20],
-        [20, 5],
-        [21],
-        [],
-        [2, 30],
-        [30, 2, 2],
-        [2, 30],
-    ]
-    assert all(sum(share for _, share in windows) == pytest.approx(1) for windows in mixed if windows)
-    assert all(windows[0][1] >= share - 1e-9 for windows in mixed for _, share in windows)
+def test_the_chosen_window_leads_those_that_are_joined(talked: np.ndarray) -> None:
+    bank, pose = _bank(talked)
+    valid = np.arange(FRAMES) % 7 != 3
+    chosen = choose_windows(bank, talked, pose, valid)
+    joined = join_windows(bank, talked, pose, chosen)
+    assert [windows[0][0] if windows else -1 for windows in joined] == chosen.tolist()
+    for windows in filter(None, joined):
+        assert len({w for w, _ in windows}) == JOINED
+        shares = [share for _, share in windows]
+        assert sum(shares) == pytest.approx(1)
+        assert shares[0] == max(shares)  # it shows the very mouth
+
+
+def test_windows_nearer_in_shape_have_larger_shares(talked: np.ndarray) -> None:
+    bank, pose = _bank(talked)
+    for k, windows in enumerate(join_windows(bank, talked, pose, np.arange(FRAMES))):
+        away = [float(np.square(talked[w] - talked[k]).sum()) for w, _ in windows]
+        shares = [share for _, share in windows]
+        assert [shares[i] for i in np.argsort(away)] == sorted(shares, reverse=True)
+
+
+def test_a_bank_smaller_than_what_is_joined_gives_all_it_has(talked: np.ndarray) -> None:
+    bank, pose = _bank(talked[:2])
+    joined = join_windows(bank, talked[:2], pose, np.array([1, -1]))
+    assert [sorted(w for w, _ in windows) for windows in joined] == [[0, 1], []]

@@ -13,7 +13,8 @@ from lipwright.data.media import BT709, Yuv, to_rgb
 from lipwright.data.mouth import aperture, measure_mouth
 from lipwright.pipeline.render import outside_difference
 from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.composite import OVAL, Painted, paint_mouth
+from lipwright.pipeline.render.composite import Painted, paint_mouth
+from lipwright.pipeline.render.shape import OVAL
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,162 @@
+"""True to the command: what the tracker reads when a mouth is painted, and what to paint so that it reads what was asked.
+
+Two things stand between the mouth that is asked for and the mouth that is seen, and both are in the landmarks.
+
+*Noise.* The tracker reads the same lips differently with every crop that it looks at, by a quarter of what a talker's aperture
+varies. So a window's own reading is a poor label. Each window is therefore painted on other frames of its footage and read
+again there; its label is the mean of what was read.
+
+*Smoothing.* FaceLandmarker smooths over time (a one-euro filter): readings come late, and fast movements small. Mouth tracks
+are such readings; a picture is not. Labels and commands are brought forward by undoing an exponential smoothing; painted so,
+and read again, they are what they were.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lipwright.data import cache
+from lipwright.data.face_space import fit_pose
+from lipwright.data.files import whole_file
+from lipwright.data.landmarks import FaceTrack, Landmarker, face_track
+from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
+from lipwright.data.mouth import LIPS
+from lipwright.pipeline.progress import Progress, told_as
+from lipwright.pipeline.render.bank import Bank, collect_windows
+from lipwright.pipeline.render.composite import paint_mouth
+from lipwright.pipeline.render.shape import MOVING
+
+log = logging.getLogger(__name__)
+
+SMOOTHING_S = 0.032
+"""Time constant of the tracker's smoothing, as measured: 0.65 of the way in a frame of 40 ms."""
+
+APART = (0.33, 0.67)
+"""How far from a window, in shares of the footage, the frames lie that it is painted on: other poses, other mouths."""
+
+FEWEST = 50
+"""Windows of a bank that is worth reading again."""
+
+SETTLING = 10
+"""First frames of a pass: the tracker has yet to find its crop."""
+
+LONGEST_STEP_S = 0.12
+"""Nothing is undone across frames that are farther apart."""
+
+READ = np.concatenate([LIPS, MOVING])
+
+
+def sharpen(values: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Undo the tracker's smoothing.
+
+    Parameters
+    ----------
+    values : ndarray, shape (F, …)
+        Readings.
+    times_s : ndarray, shape (F,)
+        Their times. Where these go back, or far ahead, a new series begins.
+
+    Returns
+    -------
+    ndarray, shape (F, …), float32
+    """
+    step = np.diff(times_s, prepend=np.inf)
+    joined = (step > 0) & (step <= LONGEST_STEP_S)
+    kept = np.where(joined, np.exp(-np.where(joined, step, 1) / SMOOTHING_S), 0).reshape(-1, *(1,) * (values.ndim - 1))
+    before = np.roll(values, 1, axis=0)
+    return ((values - kept * before) / (1 - kept)).astype(np.float32)
+
+
+def build_bank(
+    media: Media, track: FaceTrack, sha256: str, *, end_s: float | None = None, progress: Progress | None = None
+) -> Bank:
+    """Collect the bank of a video and read it again, or find both in the cache.
+
+    Parameters
+    ----------
+    media, track, sha256
+        The video, its face track and its hash.
+    end_s
+        Take nothing from this time on.
+    progress
+        Called with (what, done, in all).
+
+    Raises
+    ------
+    FaceError
+        No frame shows a face.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file, save_file
+
+    bank = collect_windows(media, track, sha256, end_s=end_s)
+    file = cache.cached_path("banks", bank.file.with_suffix(".safetensors").name)
+    try:
+        read = load_file(file)["read"]
+        if read.shape != (len(bank.frames), len(READ), 3):
+            raise ValueError(read.shape)
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        read = read_again(bank, media, progress)
+        with whole_file(file) as partial:
+            save_file({"read": read}, partial)
+    return _relabelled(bank, sharpen(read, track.times_s[bank.frames]))
+
+
+def bank_of(path: Path, progress: Progress | None = None) -> Bank:
+    """Collect the bank of other footage, tracked first if need be."""
+    media, sha256 = probe(path), file_sha256(path)
+    track = face_track(media, sha256=sha256, progress=told_as(progress, "track bank"))
+    return build_bank(media, track, sha256, progress=progress)
+
+
+def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np.ndarray:
+    """Paint each window on other frames, and return the mean of what the tracker reads, (N, R, 3) float32, face space.
+
+    The R points are `READ`.
+    """
+    count = len(bank.frames)
+    own = bank.face[:, READ]
+    if count < FEWEST:
+        return own
+    rows = {int(frame): row for row, frame in enumerate(bank.frames)}
+    readings = np.full((1 + len(APART), *own.shape), np.nan)
+    readings[0] = own
+    colour = media.need_video().colour
+    with ThreadPoolExecutor(len(APART)) as pool, Landmarker() as first, Landmarker() as second:
+
+        def read(find: Landmarker, window: int, row: int, picture: Yuv, time_s: float) -> np.ndarray | None:
+            painted = paint_mouth(
+                picture, bank.points[row], bank.pose[np.array([row])], bank.mouths[window], bank, [(window, 1.0)]
+            )
+            face = find(to_rgb(painted.picture.to_picture(colour)), time_s)
+            return None if face is None else face[0]
+
+        done = 0
+        for frame in read_frames(media):
+            row = rows.get(frame.index)
+            if row is not None:
+                picture, time_s = frame.yuv(), float(frame.time)
+                windows = [(row - round(share * count)) % count for share in APART]
+                found = pool.map(read, (first, second), windows, (row, row), (picture, picture), (time_s, time_s))
+                for k, (window, points) in enumerate(zip(windows, found, strict=True), 1):
+                    if points is not None and done >= SETTLING:
+                        readings[k, window] = fit_pose(points[None]).to_face(points[None].astype(np.float64))[0, READ]
+                done += 1
+                if progress:
+                    progress("read bank", done, count)
+            if frame.index >= bank.frames[-1]:
+                break
+    return np.nanmean(readings, 0).astype(np.float32)
+
+
+def _relabelled(bank: Bank, read: np.ndarray) -> Bank:
+    """Return the bank with other places of the points `READ`, face space."""
+    face, points = bank.face.copy(), bank.points.copy()
+    face[:, READ] = read
+    points[:, READ] = bank.pose.to_pixels(read.astype(np.float64))
+    return replace(bank, face=face, points=points)

@@ -1,0 +1,44 @@
+"""The texture of a mouth: what is large comes from several windows of the bank, what is fine from the best one.
+
+Several windows that show nearly the same mouth agree on shape and shade; their errors in the landmarks do not, and the mean of
+them is steadier and truer than any one. But it blurs teeth, stubble and grain: these come from one window, and are as sharp as
+it is. (*Synthesizing Obama*, section 4.3, takes a weighted median for all of it, and brings teeth back from a proxy.)
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.warp import Box, thin_plate_warp
+
+
+def mouth_texture(
+    bank: Bank, windows: list[int], shares: np.ndarray, to: np.ndarray, starts: np.ndarray, box: Box
+) -> tuple[np.ndarray, np.ndarray]:
+    """Warp windows to one shape and merge them.
+
+    Parameters
+    ----------
+    bank, windows, shares
+        The N windows, the one that gives the detail first, and their shares (N,).
+    to, starts
+        Control points: their goals (P, 2), and where they are in the windows' frames (N, P, 2); pixels.
+    box
+        The part of the frame to fill.
+
+    Returns
+    -------
+    y : ndarray, shape (h, w), uint8
+        Luma of the best window.
+    half : ndarray, shape (h / 2, w / 2, 3), float32
+        Luma and chroma of all, on the grid of chroma samples.
+    """
+    read = [bank.window(index) for index in windows]
+    warp = thin_plate_warp(to, starts - np.stack([w.corner for w in read])[:, None], box)
+    y = cv2.remap(read[0].y, *warp.maps(0), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    halves = [
+        cv2.remap(w.half, *warp.maps(k, 2), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for k, w in enumerate(read)
+    ]
+    return y, np.tensordot(shares.astype(np.float32), np.stack(halves).astype(np.float32), 1)
