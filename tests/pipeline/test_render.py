@@ -94,13 +94,17 @@ def test_an_edit_changes_the_picture_inside_its_span_alone(
         versions.append(
             list(painted_frames(iter(talk_pictures), talk_track.points, np.arange(len(valid)), times, mouths, valid, talk_bank))
         )
-    same = np.array([_equal(a, b) for a, b in zip(*versions, strict=True)])
+    # Where nothing is asked for, applying the edit still moves the mouth by rounding errors.
+    same = np.array(
+        [
+            all(np.ptp(p - q.astype(int)) <= 1 for p, q in zip(_planes(a), _planes(b), strict=True))
+            for a, b in zip(*versions, strict=True)
+        ]
+    )
     inside = (times > edit.start_s) & (times < edit.end_s)
-    # Before and after the span, the steady choice of windows may change, and a tie fall otherwise: the same mouth from
-    # another picture.
-    near = (times > edit.start_s - 0.6) & (times < edit.end_s + 0.6)
-    assert same[~near].mean() > 0.97
-    assert same[times <= edit.start_s].mean() > 0.8
+    # Next to the span, the steady choice of windows may set in earlier: another picture of the same mouth.
+    near = (times > edit.start_s - 0.3) & (times < edit.end_s + 0.3)
+    assert same[~near].mean() > 0.95
     assert (~same[inside]).mean() > 0.7  # a closed mouth has nothing to close
 
 
