@@ -61,6 +61,11 @@ class Pose:
         """Bring points (F, K, 3), pixels, into face space."""
         return (pixels - self.shift[:, None]) @ self.rotation / self.scale[:, None, None]
 
+    def angles_deg(self) -> np.ndarray:
+        """Return where the faces look, (F, 2) degrees: yaw, positive to the picture's right, and pitch, positive downwards."""
+        ahead = -self.rotation[:, :, 2]
+        return np.degrees(np.column_stack([np.arctan2(ahead[:, 0], -ahead[:, 2]), np.arcsin(np.clip(ahead[:, 1], -1, 1))]))
+
     def __getitem__(self, index: np.ndarray | slice) -> Pose:
         return Pose(self.rotation[index], self.scale[index], self.shift[index])
 

@@ -33,7 +33,7 @@ from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.render import outside_difference, painted_frames
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.composite import Painted
-from lipwright.pipeline.render.reading import bank_of, build_bank
+from lipwright.pipeline.render.reading import bank_for
 
 BANK_SHARE = 0.75
 SHIFT_S = 3.0
@@ -97,11 +97,12 @@ def judge_picture(
     if bank is None:
         border = track.times_s[0] + BANK_SHARE * (track.times_s[-1] - track.times_s[0])
         rows = np.flatnonzero(track.times_s >= border)
-        faces = build_bank(media, track, file_sha256(media.path), end_s=float(border), progress=progress)
+        end_s = float(border)
     else:
-        rows, faces = np.arange(len(track.pts)), bank_of(bank, progress)
+        rows, end_s = np.arange(len(track.pts)), None
     if not track.found[rows].any():
         raise FaceError(f"{media.path} shows no face in the part that is judged")
+    faces = bank_for(media, track, file_sha256(media.path), bank, end_s=end_s, progress=progress)
     stage = _Stage(media, track, rows, faces, fit_pose(track.points[rows]), measure_speaker(mouth))
     features = compute_features(read_speech(media), feature_settings(lipsync))
     predicted = predict_mouth(lipsync, features, stage.speaker)

@@ -18,14 +18,14 @@ from lipwright.data.face_space import fit_pose
 from lipwright.data.features import compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
-from lipwright.data.mouth import MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
+from lipwright.data.mouth import LIPS, MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
 from lipwright.data.writer import CONTAINERS, VideoWriter
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.bank import Bank, are_windows, window_boxes
-from lipwright.pipeline.render.choose import choose_windows, join_windows
+from lipwright.pipeline.render.choose import choose_windows, join_windows, paint_strength
 from lipwright.pipeline.render.composite import Painted, paint_mouth
-from lipwright.pipeline.render.reading import bank_of, build_bank, sharpen
+from lipwright.pipeline.render.reading import bank_for, sharpen
 from lipwright.pipeline.render.retime import plan_frames, play_frames
 
 
@@ -64,13 +64,16 @@ def painted_frames(
     """
     pose = fit_pose(points)[rows]
     paint = valid & np.isfinite(pose.scale)
-    mouths = mouths.copy()
-    mouths[valid] = sharpen(mouths[valid], times_s[valid])
-    windows = join_windows(bank, mouths, pose, choose_windows(bank, mouths, pose, paint))
+    strength = paint_strength(pose, bank)
+    paint &= strength > 0
+    asked, own = mouths.copy(), pose.to_face(points[rows][:, LIPS].astype(np.float64))
+    asked[paint] = sharpen(mouths[paint], times_s[paint])
+    asked[paint] += (1 - strength[paint, None, None]) * (own[paint] - asked[paint])
+    windows = join_windows(bank, asked, pose, choose_windows(bank, asked, pose, paint))
     for k, picture in enumerate(pictures):
         here, (height, width) = pose[np.array([k])], picture.y.shape
         if windows[k] and are_windows(window_boxes(here, width, height))[0]:
-            yield paint_mouth(picture, points[rows[k]], here, mouths[k], bank, windows[k])
+            yield paint_mouth(picture, points[rows[k]], here, asked[k], bank, windows[k], strength=float(strength[k]))
         else:
             yield picture
 
@@ -90,6 +93,16 @@ def _speaker_of(track: FaceTrack, media: Media) -> Speaker:
     if not track.found.any():
         raise FaceError(f"{media.path} shows no face in any of its {len(track.found)} frames; nothing to paint a mouth on")
     return measure_speaker(measure_mouth(track))
+
+
+def _require_paintable(track: FaceTrack, bank: Bank, media: Media) -> None:
+    pose = fit_pose(track.points[track.found])
+    if not (paint_strength(pose, bank) > 0).any():
+        yaw, pitch = np.median(np.abs(pose.angles_deg()), 0)
+        raise FaceError(
+            f"{media.path} shows the face turned away throughout (by {yaw:.0f}° to the side, {pitch:.0f}° up or down); "
+            "give a video in which the person looks towards the camera"
+        )
 
 
 def _motion(model: Path | None, mouth: Path | None, samples: np.ndarray, device: str) -> Callable[[Speaker], MouthTrack]:
@@ -177,7 +190,8 @@ def render_video(
     tracking_s = time.perf_counter() - tracking
     motion = motion_of(_speaker_of(track, media))
     bank_began = time.perf_counter()
-    faces = build_bank(media, track, sha256, progress=progress) if bank is None else bank_of(Path(bank), progress)
+    faces = bank_for(media, track, sha256, Path(bank) if bank else None, progress=progress)
+    _require_paintable(track, faces, media)
     bank_s = time.perf_counter() - bank_began
     indices, times = plan_frames(media, track.pts, length_s)
     times_s = np.array([float(t) for t in times])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,10 +24,16 @@ from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media, Yuv, read_frames
 from lipwright.data.mouth import LIPS
 
+if TYPE_CHECKING:
+    from lipwright.pipeline.render.occlusion import Likeness
+
 MOST_WINDOWS = 2000
 """Of longer footage, an evenly spaced selection is kept: more of the same mouths would not look better."""
 
 BANK_VERSION = "2"
+SHARP_PX = 64
+"""Pixels a unit of face space at which sharpness is measured: finer is grain."""
+
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom of a window, pixels."""
 
@@ -63,6 +70,13 @@ class Window:
     uv: np.ndarray
     corner: np.ndarray
 
+    @staticmethod
+    def of(picture: Yuv, box: np.ndarray) -> Window:
+        """Cut a window out of a picture."""
+        left, top, right, bottom = box
+        half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
+        return Window(picture.y[top:bottom, left:right], cv2.merge([picture.u[half], picture.v[half]]), box[:2])
+
     @cached_property
     def half(self) -> np.ndarray:
         """The window on the grid of its chroma samples, (h / 2, w / 2, 3) uint8: Y, U, V."""
@@ -87,6 +101,12 @@ class Bank:
         Of the N frames.
     face : ndarray, shape (N, 478, 3), float32
         Landmarks in face space.
+    sharpness : ndarray, shape (N,), float32
+        Of the mouths, against the footage's median; 1 for all until `measure_sharpness`.
+    clear : ndarray, shape (N,), bool
+        Windows with nothing before the mouth; all, until something was looked for.
+    likeness
+        What the face that is painted on can look like; None where too little of it is known.
     """
 
     file: Path
@@ -95,6 +115,9 @@ class Bank:
     points: np.ndarray
     pose: Pose
     face: np.ndarray
+    sharpness: np.ndarray
+    clear: np.ndarray
+    likeness: Likeness | None = None
 
     @cached_property
     def mouths(self) -> np.ndarray:
@@ -146,10 +169,28 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
     face = pose[frames].to_face(points.astype(np.float64)).astype(np.float32)
     span = "" if end_s is None else f"-{frames[-1]}"
     file = cache.cached_path("banks", f"{sha256}-{BANK_VERSION}{span}.yuv")
-    bank = Bank(file, frames, boxes[frames], points, pose[frames], face)
+    bank = Bank(
+        file, frames, boxes[frames], points, pose[frames], face, np.ones(len(frames), np.float32), np.ones(len(frames), bool)
+    )
     if not file.exists() or file.stat().st_size != bank.offsets[-1]:
         _write_windows(bank, media)
     return bank
+
+
+def measure_sharpness(bank: Bank) -> np.ndarray:
+    """Return how sharp each window's mouth is, (N,) float32: contrast of its finest detail over its contrast, 1 = median."""
+    values = np.zeros(len(bank.frames), np.float32)
+    for k in range(len(values)):
+        window, unit = bank.window(k), float(bank.pose.scale[k])
+        middle = bank.points[k, LIPS, :2].mean(0) - window.corner
+        low, high = np.maximum(middle - 0.4 * unit, 0).astype(int), (middle + 0.4 * unit).astype(int)
+        mouth = window.y[low[1] : high[1], low[0] : high[0]]
+        shrink = SHARP_PX / unit
+        if mouth.size and shrink < 1:
+            mouth = cv2.resize(mouth, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        if mouth.size:
+            values[k] = cv2.Laplacian(mouth, cv2.CV_32F).std() / (mouth.std() + 1)
+    return values / max(float(np.median(values)), 1e-6)
 
 
 def _write_windows(bank: Bank, media: Media) -> None:
@@ -157,13 +198,8 @@ def _write_windows(bank: Bank, media: Media) -> None:
     with whole_file(bank.file) as partial, partial.open("wb") as out:
         for frame in read_frames(media):
             if (box := wanted.get(frame.index)) is not None:
-                out.write(_samples(frame.yuv(), box))
+                window = Window.of(frame.yuv(), box)
+                out.write(window.y.tobytes() + window.uv.tobytes())
             if frame.index >= bank.frames[-1]:
                 break
     cache.prune("banks")
-
-
-def _samples(picture: Yuv, box: np.ndarray) -> bytes:
-    left, top, right, bottom = box
-    half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
-    return picture.y[top:bottom, left:right].tobytes() + cv2.merge([picture.u[half], picture.v[half]]).tobytes()

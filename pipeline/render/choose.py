@@ -19,6 +19,18 @@ POSE_WEIGHT = 0.03
 JOINED = 6
 """Windows whose texture is merged for each frame."""
 
+BLUR_WEIGHT = 1e-2
+"""Cost of a window that is less sharp than the median one, by the share that it lacks, squared."""
+
+TURNED_DEG = (30.0, 20.0)
+MOST_TURNED_DEG = (45.0, 30.0)
+FADE_DEG = 10.0
+"""Yaw and pitch up to which a mouth is always painted; up to which it is where the footage knows such poses; and over how much
+more it fades."""
+
+FAR = 100.0
+"""Added to where windows lie that serve only for want of others."""
+
 SWITCH_COST = 1e-4
 JUMP_WEIGHT = 0.3
 """Cost of leaving the running order of the footage, and of the jump in shape when it is left."""
@@ -32,6 +44,26 @@ def _embed(mouths: np.ndarray, pose: Pose) -> np.ndarray:
     # For small turns the distance of rotation matrices is √2 times the angle.
     turn = pose.rotation.reshape(len(mouths), 9) * np.sqrt(POSE_WEIGHT / 2)
     return np.hstack([shape, turn]).astype(np.float32)
+
+
+def paint_strength(pose: Pose, bank: Bank) -> np.ndarray:
+    """Tell how much of a painting a frame bears by its head's pose, (F,) float64: 1 all, 0 none, NaN-posed frames none.
+
+    Full up to `TURNED_DEG` from facing the camera (pitch: from how the footage faces it), or as far as all but a few frames of
+    the footage are turned; fading out over `FADE_DEG` more.
+    """
+    angles, known = pose.angles_deg(), bank.pose.angles_deg()
+    middle = np.array([0.0, np.median(known[:, 1])])
+    reach = np.clip(np.percentile(np.abs(known - middle), 95, axis=0), TURNED_DEG, MOST_TURNED_DEG)
+    beyond = (np.abs(angles - middle) - reach).max(1)
+    return np.nan_to_num(np.clip(1 - beyond / FADE_DEG, 0, 1))
+
+
+def _shown(bank: Bank) -> np.ndarray:
+    """Return the vectors of the bank's windows, (N, E) float32; those with something before the mouth lie far from any."""
+    shown = _embed(bank.mouths, bank.pose)
+    shown[~bank.clear] += FAR
+    return shown
 
 
 def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray) -> np.ndarray:
@@ -58,11 +90,11 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
     rows = np.flatnonzero(valid)
     if not len(rows):
         return chosen
-    shown = _embed(bank.mouths, bank.pose)
+    shown = _shown(bank)
     asked = _embed(mouths[rows], pose[rows])
     count = min(CANDIDATES, len(shown))
     distance, near = cKDTree(shown).query(asked, k=list(range(1, count + 1)))
-    cost = distance**2  # (F, C)
+    cost = distance**2 + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2  # (F, C)
     best = cost[0]
     back = np.zeros(near.shape, np.int64)
     for t in range(1, len(rows)):
@@ -101,7 +133,7 @@ def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray)
     rows = np.flatnonzero(chosen >= 0)
     if not len(rows):
         return joined
-    shown, asked = _embed(bank.mouths, bank.pose), _embed(mouths[rows], pose[rows])
+    shown, asked = _shown(bank), _embed(mouths[rows], pose[rows])
     count = min(JOINED, len(shown))
     _, near = cKDTree(shown).query(asked, k=list(range(1, count + 1)))
     for row, want, beside in zip(rows, asked, near, strict=True):

@@ -16,7 +16,8 @@ import numpy as np
 
 from lipwright.data.face_space import Pose
 from lipwright.data.media import Yuv
-from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.bank import Bank, Window, window_boxes
+from lipwright.pipeline.render.occlusion import free_part
 from lipwright.pipeline.render.shape import Mask, lower_face
 from lipwright.pipeline.render.texture import mouth_texture
 from lipwright.pipeline.render.warp import Box
@@ -42,7 +43,14 @@ class Painted:
 
 
 def paint_mouth(
-    picture: Yuv, points: np.ndarray, pose: Pose, mouth: np.ndarray, bank: Bank, windows: Sequence[tuple[int, float]]
+    picture: Yuv,
+    points: np.ndarray,
+    pose: Pose,
+    mouth: np.ndarray,
+    bank: Bank,
+    windows: Sequence[tuple[int, float]],
+    *,
+    strength: float = 1.0,
 ) -> Painted:
     """Paint a mouth onto a frame.
 
@@ -58,6 +66,8 @@ def paint_mouth(
         The mouth to paint, face space.
     bank, windows
         The windows to paint from, the one that gives the detail first, and their shares, which add up to 1.
+    strength
+        Share of the painting in what is seen, 1 all; below, the source shows through.
     """
     height, width = picture.y.shape
     chosen, shares = [index for index, _ in windows], np.array([share for _, share in windows])
@@ -67,13 +77,24 @@ def paint_mouth(
     half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
     own = (out.y[top:bottom, left:right], out.u[half], out.v[half])
     y, below = mouth_texture(bank, chosen, shares, to, starts, mask.box)
-    _blend(own, y, below, mask, float(pose.scale[0]))
+    weight = np.full(mask.inside.shape, strength, np.float32)
+    if bank.likeness is not None:
+        hidden = bank.likeness.hidden(Window.of(picture, window_boxes(pose, width, height)[0]), points, pose)
+        weight *= free_part(hidden, pose, mask.box)
+    _blend(own, y, below, mask, weight, float(pose.scale[0]))
     inside = cv2.resize(mask.inside, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST).astype(bool)
     return Painted(out, mask.box, inside, mask.share)
 
 
-def _blend(own: tuple[np.ndarray, np.ndarray, np.ndarray], y: np.ndarray, below: np.ndarray, mask: Mask, unit: float) -> None:
-    """Blend a texture into the planes of a window, in place."""
+def _blend(
+    own: tuple[np.ndarray, np.ndarray, np.ndarray],
+    y: np.ndarray,
+    below: np.ndarray,
+    mask: Mask,
+    weight: np.ndarray,
+    unit: float,
+) -> None:
+    """Blend a texture into the planes of a window, in place, by a weight (h / 2, w / 2) inside the mask."""
     own_y, own_u, own_v = own
     full, small = own_y.shape[::-1], own_u.shape[::-1]
     own_below = cv2.merge([cv2.resize(own_y, small, interpolation=cv2.INTER_AREA), own_u, own_v])
@@ -83,7 +104,7 @@ def _blend(own: tuple[np.ndarray, np.ndarray, np.ndarray], y: np.ndarray, below:
     quarter = ((small[0] + 1) // 2, (small[1] + 1) // 2)
     coarse = cv2.resize(difference, quarter, interpolation=cv2.INTER_AREA)
     spread = cv2.resize(coarse, small, interpolation=cv2.INTER_LINEAR)
-    fine_edge, edge, wide_edge = (_smoothstep(mask.depth / width) for width in EDGES)
+    fine_edge, edge, wide_edge = (weight * _smoothstep(mask.depth / width) for width in EDGES)
     change = edge[..., None] * (difference - spread) + wide_edge[..., None] * spread
     # Full size: the band above what half the size can hold, luma only.
     detail = _detail(y, small) - _detail(own_y, small)

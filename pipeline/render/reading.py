@@ -27,8 +27,9 @@ from lipwright.data.landmarks import FaceTrack, Landmarker, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
 from lipwright.data.mouth import LIPS
 from lipwright.pipeline.progress import Progress, told_as
-from lipwright.pipeline.render.bank import Bank, collect_windows
+from lipwright.pipeline.render.bank import Bank, collect_windows, measure_sharpness
 from lipwright.pipeline.render.composite import paint_mouth
+from lipwright.pipeline.render.occlusion import MOST_FACES, Likeness, learn_likeness, small_face
 from lipwright.pipeline.render.shape import MOVING
 
 log = logging.getLogger(__name__)
@@ -97,21 +98,55 @@ def build_bank(
     bank = collect_windows(media, track, sha256, end_s=end_s)
     file = cache.cached_path("banks", bank.file.with_suffix(".safetensors").name)
     try:
-        read = load_file(file)["read"]
-        if read.shape != (len(bank.frames), len(READ), 3):
-            raise ValueError(read.shape)
+        known = load_file(file)
+        if known["read"].shape != (len(bank.frames), len(READ), 3):
+            raise ValueError(known["read"].shape)
     except (FileNotFoundError, SafetensorError, KeyError, ValueError):
-        read = read_again(bank, media, progress)
+        known = {"read": read_again(bank, media, progress), "sharpness": measure_sharpness(bank)}
+        if likeness := likeness_of(bank):
+            known |= vars(likeness) | {"clear": look_for_hidden(bank, likeness)}
         with whole_file(file) as partial:
-            save_file({"read": read}, partial)
-    return _relabelled(bank, sharpen(read, track.times_s[bank.frames]))
+            save_file({name: np.ascontiguousarray(values) for name, values in known.items()}, partial)
+    bank = replace(_relabelled(bank, sharpen(known["read"], track.times_s[bank.frames])), sharpness=known["sharpness"])
+    if "mean" not in known:
+        return bank
+    likeness = Likeness(known["mean"], known["components"], known["usual"])
+    return replace(bank, likeness=likeness, clear=known["clear"])
 
 
-def bank_of(path: Path, progress: Progress | None = None) -> Bank:
-    """Collect the bank of other footage, tracked first if need be."""
-    media, sha256 = probe(path), file_sha256(path)
-    track = face_track(media, sha256=sha256, progress=told_as(progress, "track bank"))
-    return build_bank(media, track, sha256, progress=progress)
+def bank_for(
+    media: Media,
+    track: FaceTrack,
+    sha256: str,
+    other: Path | None = None,
+    *,
+    end_s: float | None = None,
+    progress: Progress | None = None,
+) -> Bank:
+    """Collect the bank to paint a video from: its own (see `build_bank`), or that of other footage of the person.
+
+    The footage is tracked first if need be.
+    """
+    if other is None:
+        return build_bank(media, track, sha256, end_s=end_s, progress=progress)
+    theirs, their_sha256 = probe(other), file_sha256(other)
+    their_track = face_track(theirs, sha256=their_sha256, progress=told_as(progress, "track bank"))
+    bank = build_bank(theirs, their_track, their_sha256, progress=progress)
+    return replace(bank, likeness=likeness_of(collect_windows(media, track, sha256)))
+
+
+def likeness_of(bank: Bank) -> Likeness | None:
+    """Learn what the face in a bank's windows can look like; None where they are too few to tell."""
+    if len(bank.frames) < FEWEST:
+        return None
+    rows = np.linspace(0, len(bank.frames) - 1, min(len(bank.frames), MOST_FACES)).round().astype(int)
+    return learn_likeness(np.stack([small_face(bank.window(k), bank.pose[np.array([k])]) for k in rows]))
+
+
+def look_for_hidden(bank: Bank, likeness: Likeness) -> np.ndarray:
+    """Tell which windows have nothing before the mouth, (N,) bool."""
+    each = range(len(bank.frames))
+    return np.array([not likeness.hidden(bank.window(k), bank.points[k], bank.pose[np.array([k])]).any() for k in each])
 
 
 def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np.ndarray:

@@ -22,7 +22,9 @@ def _bank(mouths: np.ndarray) -> tuple[Bank, Pose]:
     face = np.zeros((count, 478, 3), np.float32)
     face[:, LIPS] = mouths
     nowhere = np.zeros((count, 4), np.int64)
-    return Bank(Path("none"), np.arange(count), nowhere, face * 100, pose, face), pose
+    return Bank(
+        Path("none"), np.arange(count), nowhere, face * 100, pose, face, np.ones(count, np.float32), np.ones(count, bool)
+    ), pose
 
 
 @pytest.fixture

@@ -1,0 +1,172 @@
+"""What stands before the mouth: where a frame's lower face is not what this person's lower face ever looks like.
+
+A few principal components of the footage's lower faces, small and turned upright, say what can be there: any mouth of theirs,
+in any light of theirs. What they cannot explain is a hand, a microphone, a caption; it keeps the source's pixels. Faces with
+something before them give no mouths either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lipwright.data.face_space import Pose
+from lipwright.data.mouth import LIPS
+from lipwright.pipeline.render.bank import Window
+from lipwright.pipeline.render.shape import BOUND
+from lipwright.pipeline.render.warp import Box
+
+SIDE = 32
+"""Pixels of the small picture, both ways."""
+
+AREA = (-0.5, 0.42, 0.5, 1.42)
+"""What it shows of the plane that the lips move in, in face space: left, top, right, bottom."""
+
+DEPTH = -0.2
+"""Where that plane lies."""
+
+COMPONENTS = 24
+MOST_FACES = 400
+"""Faces that are enough to take the components from."""
+
+KEPT = 0.8
+"""Share of the faces, those explained best, that the components are taken from a second time."""
+
+FLOOR = 4.0
+"""Levels that no residual counts below: noise of the camera and the codec."""
+
+DOUBT, SURE = 5.0, 8.0
+"""Residuals, in units of what is usual at the place, at which the source begins to show, and shows alone."""
+
+LEAST = 0.04
+"""What is hidden must cover this share of the small face outside the lips."""
+
+ROUNDS = 3
+"""Fits of the components to one face: what they do not explain weighs less in the next."""
+
+
+def small_face(window: Window, pose: Pose) -> np.ndarray:
+    """Turn the lower face in a window upright, (SIDE, SIDE, 3) float32: Y, U, V; `pose` is the head's (one frame)."""
+    shrink = max(1, int(pose.scale[0] / 2 / SIDE))
+    half = window.half
+    if shrink > 1:
+        size = (max(1, half.shape[1] // shrink), max(1, half.shape[0] // shrink))
+        half = cv2.resize(half, size, interpolation=cv2.INTER_AREA)
+    matrix = _to_picture(pose)
+    matrix[:, 2] -= window.corner
+    by = np.array([half.shape[1], half.shape[0]]) / window.y.shape[::-1]
+    matrix *= by[:, None]
+    matrix[:, 2] += (by - 1) / 2
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(half, matrix, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+
+def _to_picture(pose: Pose) -> np.ndarray:
+    """Return the map from the small face's pixels to those of the picture, (2, 3)."""
+    left, top, right, _ = AREA
+    step = (right - left) / SIDE
+    turn = pose.scale[0] * pose.rotation[0]
+    matrix = np.zeros((2, 3))
+    matrix[:, :2] = turn[:2, :2] * step
+    matrix[:, 2] = turn[:2] @ (left + step / 2, top + step / 2, DEPTH) + pose.shift[0, :2]
+    return matrix
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What a person's lower face can look like.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (SIDE · SIDE · 3,), float32
+    components : ndarray, shape (C, SIDE · SIDE · 3), float32
+        Orthonormal; the last ones lighten and tint the whole.
+    usual : ndarray, shape (SIDE, SIDE), float32
+        Residual that is usual at each place, levels.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    usual: np.ndarray
+
+    def hidden(self, window: Window, points: np.ndarray, pose: Pose) -> np.ndarray:
+        """Tell how surely each place of a lower face is hidden.
+
+        Parameters
+        ----------
+        window
+            The lower face.
+        points : ndarray, shape (478, 3), float32
+            Its landmarks, pixels of the picture.
+        pose
+            Of the head (one frame).
+
+        Returns
+        -------
+        ndarray, shape (SIDE, SIDE), float32
+            0 to 1; on the small face.
+        """
+        apart = small_face(window, pose).reshape(-1) - self.mean
+        weight = np.ones((SIDE, SIDE), np.float32)
+        for _ in range(ROUNDS):
+            weighted = self.components * np.repeat(weight.reshape(-1), 3)
+            fitted = np.linalg.solve(weighted @ self.components.T + 1e-3 * np.eye(len(weighted)), weighted @ apart)
+            residual = _size(apart - fitted @ self.components) / self.usual
+            weight = (1 / (1 + (residual / DOUBT) ** 4)).astype(np.float32)
+        sure = np.clip((cv2.GaussianBlur(residual, (0, 0), 1) - DOUBT) / (SURE - DOUBT), 0, 1)
+        to_small = cv2.invertAffineTransform(_to_picture(pose))
+        return sure * _large(sure, points[:, :2] @ to_small[:, :2].T + to_small[:, 2])
+
+
+def _large(sure: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return 1 where something hidden is large on the skin: gloss is not, nor is an open mouth, however rarely seen."""
+    skin, lips = np.zeros((2, SIDE, SIDE), np.uint8)
+    cv2.fillConvexPoly(skin, cv2.convexHull(points[BOUND].astype(np.float32)).round().astype(np.int32), 1)
+    cv2.fillConvexPoly(lips, cv2.convexHull(points[LIPS].astype(np.float32)).round().astype(np.int32), 1)
+    near_lips = cv2.dilate(lips, np.ones((3, 3), np.uint8))
+    count, parts = cv2.connectedComponents(
+        cv2.morphologyEx(((sure > 0) & (skin > 0)).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3)))
+    )
+    large = np.zeros((SIDE, SIDE), np.uint8)
+    for part in range(1, count):
+        if ((parts == part) & (near_lips == 0)).sum() >= LEAST * SIDE * SIDE:
+            large |= (parts == part).astype(np.uint8)
+    return cv2.GaussianBlur(cv2.dilate(large, np.ones((3, 3), np.uint8)).astype(np.float32), (0, 0), 0.7)
+
+
+def free_part(hidden: np.ndarray, pose: Pose, box: Box) -> np.ndarray:
+    """Bring what `Likeness.hidden` told to a box of the picture: 1 where nothing is before the face, (h / 2, w / 2) float32."""
+    left, top, right, bottom = box
+    to_small = cv2.invertAffineTransform(_to_picture(pose))
+    matrix = np.column_stack([2 * to_small[:, :2], to_small[:, :2] @ (left + 0.5, top + 0.5) + to_small[:, 2]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return 1 - cv2.warpAffine(hidden, matrix, ((right - left) // 2, (bottom - top) // 2), flags=flags)
+
+
+def learn_likeness(faces: np.ndarray) -> Likeness:
+    """Learn what a person's lower face can look like.
+
+    Parameters
+    ----------
+    faces : ndarray, shape (N, SIDE, SIDE, 3), float32
+        From `small_face`.
+    """
+    chosen = faces.reshape(len(faces), -1)
+    for _ in range(2):
+        mean = chosen.mean(0)
+        _, _, axes = np.linalg.svd(chosen - mean, full_matrices=False)
+        tints = np.tile(np.eye(3, dtype=np.float32), (1, SIDE * SIDE))
+        components = np.linalg.qr(np.concatenate([axes[: min(COMPONENTS, len(chosen) // 3)], tints]).T)[0].T
+        apart = chosen - mean
+        residual = _size(apart - apart @ components.T @ components)
+        worst = residual.mean((1, 2))
+        chosen = chosen[worst <= np.quantile(worst, KEPT)]
+    usual = cv2.GaussianBlur(np.median(residual, 0), (0, 0), 1.5)
+    return Likeness(mean, components.astype(np.float32), np.maximum(usual, FLOOR).astype(np.float32))
+
+
+def _size(apart: np.ndarray) -> np.ndarray:
+    """Return the size of differences (…, SIDE · SIDE · 3) at each place, (…, SIDE, SIDE)."""
+    return np.sqrt((apart.reshape(*apart.shape[:-1], SIDE, SIDE, 3) ** 2).sum(-1))
