@@ -100,7 +100,7 @@ def _blend(
     own_below = cv2.merge([cv2.resize(own_y, small, interpolation=cv2.INTER_AREA), own_u, own_v])
     # Half size and coarser.
     difference = below - own_below
-    difference -= _light(difference, mask, unit)
+    difference -= _light(difference, mask, weight, unit)
     quarter = ((small[0] + 1) // 2, (small[1] + 1) // 2)
     coarse = cv2.resize(difference, quarter, interpolation=cv2.INTER_AREA)
     spread = cv2.resize(coarse, small, interpolation=cv2.INTER_LINEAR)
@@ -116,9 +116,9 @@ def _blend(
         _add(plane, change[..., k], mask.inside)
 
 
-def _light(difference: np.ndarray, mask: Mask, unit: float) -> np.ndarray:
+def _light(difference: np.ndarray, mask: Mask, weight: np.ndarray, unit: float) -> np.ndarray:
     """Spread the difference along the mask's edge smoothly over all of it."""
-    edge = ((mask.depth > 0) & (mask.depth < EDGES[1])).astype(np.float32)
+    edge = weight * ((mask.depth > 0) & (mask.depth < EDGES[1]))
     step = max(1, round(LIGHT * unit / 2 / 4))  # at a quarter of the spread a coarser grid holds it
     size = (max(1, edge.shape[1] // step), max(1, edge.shape[0] // step))
     stack = np.concatenate([np.clip(difference, -40, 40) * edge[..., None], edge[..., None]], 2)

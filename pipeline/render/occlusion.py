@@ -37,11 +37,14 @@ KEPT = 0.8
 FLOOR = 4.0
 """Levels that no residual counts below: noise of the camera and the codec."""
 
-DOUBT, SURE = 5.0, 8.0
+DOUBT, SURE = 4.5, 6.5
 """Residuals, in units of what is usual at the place, at which the source begins to show, and shows alone."""
 
-LEAST = 0.04
+LEAST = 0.03
 """What is hidden must cover this share of the small face outside the lips."""
+
+FOREIGN = 20.0
+"""Levels beyond anything that was seen at a place at which luma is foreign to it."""
 
 ROUNDS = 3
 """Fits of the components to one face: what they do not explain weighs less in the next."""
@@ -85,11 +88,15 @@ class Likeness:
         Orthonormal; the last ones lighten and tint the whole.
     usual : ndarray, shape (SIDE, SIDE), float32
         Residual that is usual at each place, levels.
+    darkest, lightest : ndarray, shape (SIDE, SIDE), float32
+        Luma of anything seen there and beside.
     """
 
     mean: np.ndarray
     components: np.ndarray
     usual: np.ndarray
+    darkest: np.ndarray
+    lightest: np.ndarray
 
     def hidden(self, window: Window, points: np.ndarray, pose: Pose) -> np.ndarray:
         """Tell how surely each place of a lower face is hidden.
@@ -108,7 +115,8 @@ class Likeness:
         ndarray, shape (SIDE, SIDE), float32
             0 to 1; on the small face.
         """
-        apart = small_face(window, pose).reshape(-1) - self.mean
+        face = small_face(window, pose)
+        apart = face.reshape(-1) - self.mean
         weight = np.ones((SIDE, SIDE), np.float32)
         for _ in range(ROUNDS):
             weighted = self.components * np.repeat(weight.reshape(-1), 3)
@@ -117,11 +125,15 @@ class Likeness:
             weight = (1 / (1 + (residual / DOUBT) ** 4)).astype(np.float32)
         sure = np.clip((cv2.GaussianBlur(residual, (0, 0), 1) - DOUBT) / (SURE - DOUBT), 0, 1)
         to_small = cv2.invertAffineTransform(_to_picture(pose))
-        return sure * _large(sure, points[:, :2] @ to_small[:, :2].T + to_small[:, 2])
+        foreign = (face[..., 0] < self.darkest - FOREIGN) | (face[..., 0] > self.lightest + FOREIGN)
+        return sure * _large(sure, foreign, points[:, :2] @ to_small[:, :2].T + to_small[:, 2])
 
 
-def _large(sure: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return 1 where something hidden is large on the skin: gloss is not, nor is an open mouth, however rarely seen."""
+def _large(sure: np.ndarray, foreign: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return 1 where something hidden is large on the skin: gloss is not, nor is an open mouth, however rarely seen.
+
+    Between the lips, only luma counts that was never seen there.
+    """
     skin, lips = np.zeros((2, SIDE, SIDE), np.uint8)
     cv2.fillConvexPoly(skin, cv2.convexHull(points[BOUND].astype(np.float32)).round().astype(np.int32), 1)
     cv2.fillConvexPoly(lips, cv2.convexHull(points[LIPS].astype(np.float32)).round().astype(np.int32), 1)
@@ -131,7 +143,7 @@ def _large(sure: np.ndarray, points: np.ndarray) -> np.ndarray:
     )
     large = np.zeros((SIDE, SIDE), np.uint8)
     for part in range(1, count):
-        if ((parts == part) & (near_lips == 0)).sum() >= LEAST * SIDE * SIDE:
+        if ((parts == part) & (foreign | (near_lips == 0))).sum() >= LEAST * SIDE * SIDE:
             large |= (parts == part).astype(np.uint8)
     return cv2.GaussianBlur(cv2.dilate(large, np.ones((3, 3), np.uint8)).astype(np.float32), (0, 0), 0.7)
 
@@ -164,7 +176,14 @@ def learn_likeness(faces: np.ndarray) -> Likeness:
         worst = residual.mean((1, 2))
         chosen = chosen[worst <= np.quantile(worst, KEPT)]
     usual = cv2.GaussianBlur(np.median(residual, 0), (0, 0), 1.5)
-    return Likeness(mean, components.astype(np.float32), np.maximum(usual, FLOOR).astype(np.float32))
+    lumas, around = chosen.reshape(-1, SIDE, SIDE, 3)[..., 0], np.ones((3, 3), np.uint8)
+    return Likeness(
+        mean,
+        components.astype(np.float32),
+        np.maximum(usual, FLOOR).astype(np.float32),
+        cv2.erode(lumas.min(0), around),
+        cv2.dilate(lumas.max(0), around),
+    )
 
 
 def _size(apart: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,7 @@ def build_bank(
     bank = replace(_relabelled(bank, sharpen(known["read"], track.times_s[bank.frames])), sharpness=known["sharpness"])
     if "mean" not in known:
         return bank
-    likeness = Likeness(known["mean"], known["components"], known["usual"])
+    likeness = Likeness(**{part.name: known[part.name] for part in fields(Likeness)})
     return replace(bank, likeness=likeness, clear=known["clear"])
 
 
