@@ -16,14 +16,14 @@ INNER_WEIGHT = 8.0
 POSE_WEIGHT = 0.03
 """Cost of turning the head by a radian, squared, against a squared distance of the mouth in units of face space."""
 
-JOINED = 6
+JOINED = 8
 """Windows whose texture is merged for each frame."""
 
 BLUR_WEIGHT = 1e-2
 """Cost of a window that is less sharp than the median one, by the share that it lacks, squared."""
 
-TURNED_DEG = (30.0, 20.0)
-MOST_TURNED_DEG = (45.0, 30.0)
+TURNED_DEG = (35.0, 28.0)
+MOST_TURNED_DEG = (45.0, 35.0)
 FADE_DEG = 10.0
 """Yaw and pitch up to which a mouth is always painted; up to which it is where the footage knows such poses; and over how much
 more it fades."""
@@ -31,8 +31,8 @@ more it fades."""
 FAR = 100.0
 """Added to where windows lie that serve only for want of others."""
 
-SWITCH_COST = 1e-4
-JUMP_WEIGHT = 0.3
+SWITCH_COST = 3e-4
+JUMP_WEIGHT = 1.0
 """Cost of leaving the running order of the footage, and of the jump in shape when it is left."""
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lipwright.data.face_space import Pose
-from lipwright.data.mouth import LIPS
+from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.render.bank import Window
 from lipwright.pipeline.render.shape import BOUND
 from lipwright.pipeline.render.warp import Box
@@ -40,8 +40,10 @@ FLOOR = 4.0
 DOUBT, SURE = 4.5, 6.5
 """Residuals, in units of what is usual at the place, at which the source begins to show, and shows alone."""
 
-LEAST = 0.03
+LEAST = 0.04
 """What is hidden must cover this share of the small face outside the lips."""
+
+WIDEST_PERCENTILE = 97
 
 FOREIGN = 20.0
 """Levels beyond anything that was seen at a place at which luma is foreign to it."""
@@ -90,6 +92,8 @@ class Likeness:
         Residual that is usual at each place, levels.
     darkest, lightest : ndarray, shape (SIDE, SIDE), float32
         Luma of anything seen there and beside.
+    widest : ndarray, shape (), float32
+        Aperture that the mouth rarely exceeds: of one that is open wider, little is known.
     """
 
     mean: np.ndarray
@@ -97,6 +101,7 @@ class Likeness:
     usual: np.ndarray
     darkest: np.ndarray
     lightest: np.ndarray
+    widest: np.float32 | np.ndarray
 
     def hidden(self, window: Window, points: np.ndarray, pose: Pose) -> np.ndarray:
         """Tell how surely each place of a lower face is hidden.
@@ -125,14 +130,15 @@ class Likeness:
             weight = (1 / (1 + (residual / DOUBT) ** 4)).astype(np.float32)
         sure = np.clip((cv2.GaussianBlur(residual, (0, 0), 1) - DOUBT) / (SURE - DOUBT), 0, 1)
         to_small = cv2.invertAffineTransform(_to_picture(pose))
-        foreign = (face[..., 0] < self.darkest - FOREIGN) | (face[..., 0] > self.lightest + FOREIGN)
-        return sure * _large(sure, foreign, points[:, :2] @ to_small[:, :2].T + to_small[:, 2])
+        light, dark = face[..., 0] > self.lightest + FOREIGN, face[..., 0] < self.darkest - FOREIGN
+        opening = aperture(pose.to_face(points[None, LIPS].astype(np.float64)))[0]
+        return sure * _large(sure, light, dark | (opening <= self.widest), points[:, :2] @ to_small[:, :2].T + to_small[:, 2])
 
 
-def _large(sure: np.ndarray, foreign: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _large(sure: np.ndarray, anywhere: np.ndarray, on_skin: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return 1 where something hidden is large on the skin: gloss is not, nor is an open mouth, however rarely seen.
 
-    Between the lips, only luma counts that was never seen there.
+    What counts is told apart by place: `anywhere`, and `on_skin`, away from the lips, (SIDE, SIDE) bool.
     """
     skin, lips = np.zeros((2, SIDE, SIDE), np.uint8)
     cv2.fillConvexPoly(skin, cv2.convexHull(points[BOUND].astype(np.float32)).round().astype(np.int32), 1)
@@ -143,7 +149,7 @@ def _large(sure: np.ndarray, foreign: np.ndarray, points: np.ndarray) -> np.ndar
     )
     large = np.zeros((SIDE, SIDE), np.uint8)
     for part in range(1, count):
-        if ((parts == part) & (foreign | (near_lips == 0))).sum() >= LEAST * SIDE * SIDE:
+        if ((parts == part) & (anywhere | (on_skin & (near_lips == 0)))).sum() >= LEAST * SIDE * SIDE:
             large |= (parts == part).astype(np.uint8)
     return cv2.GaussianBlur(cv2.dilate(large, np.ones((3, 3), np.uint8)).astype(np.float32), (0, 0), 0.7)
 
@@ -157,15 +163,18 @@ def free_part(hidden: np.ndarray, pose: Pose, box: Box) -> np.ndarray:
     return 1 - cv2.warpAffine(hidden, matrix, ((right - left) // 2, (bottom - top) // 2), flags=flags)
 
 
-def learn_likeness(faces: np.ndarray) -> Likeness:
+def learn_likeness(faces: np.ndarray, apertures: np.ndarray) -> Likeness:
     """Learn what a person's lower face can look like.
 
     Parameters
     ----------
     faces : ndarray, shape (N, SIDE, SIDE, 3), float32
         From `small_face`.
+    apertures : ndarray, shape (N,)
+        Of their mouths.
     """
     chosen = faces.reshape(len(faces), -1)
+    lumas, around = faces[..., 0], np.ones((3, 3), np.uint8)
     for _ in range(2):
         mean = chosen.mean(0)
         _, _, axes = np.linalg.svd(chosen - mean, full_matrices=False)
@@ -176,13 +185,13 @@ def learn_likeness(faces: np.ndarray) -> Likeness:
         worst = residual.mean((1, 2))
         chosen = chosen[worst <= np.quantile(worst, KEPT)]
     usual = cv2.GaussianBlur(np.median(residual, 0), (0, 0), 1.5)
-    lumas, around = chosen.reshape(-1, SIDE, SIDE, 3)[..., 0], np.ones((3, 3), np.uint8)
     return Likeness(
         mean,
         components.astype(np.float32),
         np.maximum(usual, FLOOR).astype(np.float32),
         cv2.erode(lumas.min(0), around),
         cv2.dilate(lumas.max(0), around),
+        np.float32(np.percentile(apertures, WIDEST_PERCENTILE)),
     )
 
 

@@ -25,7 +25,7 @@ from lipwright.data.face_space import fit_pose
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import FaceTrack, Landmarker, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
-from lipwright.data.mouth import LIPS
+from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.render.bank import Bank, collect_windows, measure_sharpness
 from lipwright.pipeline.render.composite import paint_mouth
@@ -140,7 +140,8 @@ def likeness_of(bank: Bank) -> Likeness | None:
     if len(bank.frames) < FEWEST:
         return None
     rows = np.linspace(0, len(bank.frames) - 1, min(len(bank.frames), MOST_FACES)).round().astype(int)
-    return learn_likeness(np.stack([small_face(bank.window(k), bank.pose[np.array([k])]) for k in rows]))
+    faces = np.stack([small_face(bank.window(k), bank.pose[np.array([k])]) for k in rows])
+    return learn_likeness(faces, aperture(bank.mouths[rows]))
 
 
 def look_for_hidden(bank: Bank, likeness: Likeness) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The texture of a mouth: what is large comes from several windows of the bank, what is fine from the best one.
 
 Several windows that show nearly the same mouth agree on shape and shade; their errors in the landmarks do not, and the mean of
-them is steadier and truer than any one. But it blurs teeth, stubble and grain: these come from one window, and are as sharp as
-it is. (*Synthesizing Obama*, section 4.3, takes a weighted median for all of it, and brings teeth back from a proxy.)
+them is steadier and truer than any one. But it blurs stubble and grain, and washes out teeth, tongue and the dark behind them:
+detail comes from one window, and most of what is between the lips. (*Synthesizing Obama*, section 4.3, takes a weighted median
+for all of it, and brings teeth back from a proxy.)
 """
 
 from __future__ import annotations
@@ -10,8 +11,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from lipwright.data.mouth import LIPS, OUTER_LIPS
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.warp import Box, thin_plate_warp
+
+LEAD = 0.5
+"""How far the best window goes before the others between the lips: alone it is sharpest, but jumps when another follows it."""
+
+LIPS_EDGE = 0.04
+"""Round the opening, over this share of its width, it does so in full; over as much again no longer."""
 
 
 def mouth_texture(
@@ -41,4 +49,17 @@ def mouth_texture(
     halves = [
         cv2.remap(w.half, *warp.maps(k, 2), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for k, w in enumerate(read)
     ]
-    return y, np.tensordot(shares.astype(np.float32), np.stack(halves).astype(np.float32), 1)
+    merged = np.tensordot(shares.astype(np.float32), np.stack(halves).astype(np.float32), 1)
+    merged += LEAD * _between_lips(to, box)[..., None] * (halves[0] - merged)
+    return y, merged
+
+
+def _between_lips(to: np.ndarray, box: Box) -> np.ndarray:
+    """Return 1 between the lips, 0 away from them, (h / 2, w / 2) float32."""
+    left, top, right, bottom = box
+    inner = to[len(OUTER_LIPS) : len(LIPS)]
+    reach = LIPS_EDGE * np.ptp(inner[:, 0]) / 2
+    mask = np.zeros(((bottom - top) // 2, (right - left) // 2), np.uint8)
+    cv2.fillPoly(mask, [((inner - (left, top)) / 2).round().astype(np.int32)], 1)
+    away = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3)
+    return np.clip(2 - away / max(reach, 0.5), 0, 1)
