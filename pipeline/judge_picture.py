@@ -19,6 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lipwright.data.audio import read_speech
 from lipwright.data.errors import FaceError
@@ -109,10 +110,13 @@ def judge_picture(
     earlier = _earlier_times(track.times_s[rows])
     wanted, known = interpolate(track.times_s, mouth, track.found, earlier)
     said, heard = predicted.at(earlier)
-    out = {
-        **_judge_shifted(stage, earlier, wanted, known, (wanted, known), lipsync, "render measured", progress),
-        **_judge_pixels(stage, mouth[rows], progress),
-        "model": _judge_shifted(stage, earlier, said, heard, (wanted, known), lipsync, "render model", progress),
+    with threadpool_limits(1):  # as when rendering
+        out = {
+            **_judge_shifted(stage, earlier, wanted, known, (wanted, known), lipsync, "render measured", progress),
+            **_judge_pixels(stage, mouth[rows], progress),
+            "model": _judge_shifted(stage, earlier, said, heard, (wanted, known), lipsync, "render model", progress),
+        }
+    out |= {
         "untouched": _mouth_numbers(stage, track.points[rows], wanted, known, lipsync),
     }
     out["untouched"] |= {name: out.pop(f"blurred_{name}") for name in ("mouth_psnr", "mouth_ssim", "sharpness_ratio")}

@@ -6,11 +6,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.errors import FaceError, InputError, require_new
@@ -20,6 +22,7 @@ from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
 from lipwright.data.mouth import LIPS, MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
 from lipwright.data.writer import CONTAINERS, VideoWriter
+from lipwright.pipeline.ahead import ahead
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.bank import Bank, are_windows, window_boxes
@@ -205,18 +208,20 @@ def render_video(
             current[:] = [frame.yuv()]
             yield current[0]
 
-    with VideoWriter.like(
-        video,
-        out,
-        audio=sound,
-        tags=synthetic_tags(),
-    ) as writer:
-        for k, painted in enumerate(painted_frames(pictures(), track.points, indices, times_s, mouths, valid, faces)):
-            if isinstance(painted, Painted):
-                worst = max(worst, outside_difference(current[0], painted))
-                shares.append(painted.mask_share)
-                painted = painted.picture
-            writer.write(painted, times[k])
+    def frames() -> Iterator[tuple[Yuv | Painted, int]]:
+        for frame in painted_frames(pictures(), track.points, indices, times_s, mouths, valid, faces):
+            yield frame, outside_difference(current[0], frame) if isinstance(frame, Painted) else 0
+
+    with (
+        threadpool_limits(1),  # the arrays are small: more threads would wait for each other, and for the encoder's
+        VideoWriter.like(video, out, audio=sound, tags=synthetic_tags()) as writer,
+        closing(ahead(frames())) as ready,
+    ):
+        for k, (frame, difference) in enumerate(ready):
+            worst = max(worst, difference)
+            if isinstance(frame, Painted):
+                shares.append(frame.mask_share)
+            writer.write(frame.picture if isinstance(frame, Painted) else frame, times[k])
             if progress:
                 progress("render", k + 1, len(indices))
     elapsed = time.perf_counter() - painting

@@ -19,6 +19,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lipwright.data import cache
 from lipwright.data.face_space import fit_pose
@@ -163,7 +164,7 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
     readings = np.full((1 + len(APART), *own.shape), np.nan)
     readings[0] = own
     colour = media.need_video().colour
-    with ThreadPoolExecutor(len(APART)) as pool, Landmarker() as first, Landmarker() as second:
+    with threadpool_limits(1), ThreadPoolExecutor(len(APART)) as pool, Landmarker() as first, Landmarker() as second:
 
         def read(find: Landmarker, window: int, row: int, picture: Yuv, time_s: float) -> np.ndarray | None:
             painted = paint_mouth(
