@@ -12,7 +12,7 @@ The bank comes from other footage: another video of the person, or the first 75 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ _CROP_DEPTH = -0.2
 
 @dataclass(frozen=True)
 class _Stage:
-    """The judged frames: `rows` of the track, and what is painted from."""
+    """The judged frames: `rows` of the track, what is painted from, and what a mouth is compared with that learned nothing."""
 
     media: Media
     track: FaceTrack
@@ -59,6 +59,8 @@ class _Stage:
     bank: Bank
     pose: Pose
     speaker: Speaker
+    mean: np.ndarray
+    scale: float
 
     def sources(self) -> Iterator[tuple[Fraction, Yuv]]:
         """Decode the judged frames."""
@@ -94,44 +96,57 @@ def judge_picture(
     FaceError
         The judged part shows no face.
     """
-    mouth = measure_mouth(track)
+    stage = _set_stage(media, track, bank, progress)
+    stage = replace(stage, mean=mean_mouth(lipsync, stage.speaker), scale=lipsync.config.scale)
+    features = compute_features(read_speech(media), feature_settings(lipsync))
+    earlier = _earlier_times(stage)
+    truth = interpolate(track.times_s, measure_mouth(track), track.found, earlier)
+    with threadpool_limits(1):  # as when rendering
+        out = _judge_measured(stage, progress)
+        said, heard = predict_mouth(lipsync, features, stage.speaker).at(earlier)
+        out["model"] = _judge_shifted(stage, earlier, said, heard, truth, "render model", progress)
+    return out
+
+
+def judge_renderer(
+    media: Media, track: FaceTrack, bank: Path | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Judge the painting alone, without a model: `judge_picture` but for ``model``."""
+    with threadpool_limits(1):
+        return _judge_measured(_set_stage(media, track, bank, progress), progress)
+
+
+def _set_stage(media: Media, track: FaceTrack, bank: Path | None, progress: Progress | None) -> _Stage:
+    rows, end_s = np.arange(len(track.pts)), None
     if bank is None:
-        border = track.times_s[0] + BANK_SHARE * (track.times_s[-1] - track.times_s[0])
-        rows = np.flatnonzero(track.times_s >= border)
-        end_s = float(border)
-    else:
-        rows, end_s = np.arange(len(track.pts)), None
+        end_s = float(track.times_s[0] + BANK_SHARE * (track.times_s[-1] - track.times_s[0]))
+        rows = np.flatnonzero(track.times_s >= end_s)
     if not track.found[rows].any():
         raise FaceError(f"{media.path} shows no face in the part that is judged")
     faces = bank_for(media, track, file_sha256(media.path), bank, end_s=end_s, progress=progress)
-    stage = _Stage(media, track, rows, faces, fit_pose(track.points[rows]), measure_speaker(mouth))
-    features = compute_features(read_speech(media), feature_settings(lipsync))
-    predicted = predict_mouth(lipsync, features, stage.speaker)
-    earlier = _earlier_times(track.times_s[rows])
-    wanted, known = interpolate(track.times_s, mouth, track.found, earlier)
-    said, heard = predicted.at(earlier)
-    with threadpool_limits(1):  # as when rendering
-        out = {
-            **_judge_shifted(stage, earlier, wanted, known, (wanted, known), lipsync, "render measured", progress),
-            **_judge_pixels(stage, mouth[rows], progress),
-            "model": _judge_shifted(stage, earlier, said, heard, (wanted, known), lipsync, "render model", progress),
-        }
-    out |= {
-        "untouched": _mouth_numbers(stage, track.points[rows], wanted, known, lipsync),
-    }
+    speaker = measure_speaker(measure_mouth(track))
+    mean, scale = faces.mouths.mean(0), speaker.scale or 1.0
+    return _Stage(media, track, rows, faces, fit_pose(track.points[rows]), speaker, mean, scale)
+
+
+def _judge_measured(stage: _Stage, progress: Progress | None) -> dict[str, Any]:
+    mouth, earlier = measure_mouth(stage.track), _earlier_times(stage)
+    truth = interpolate(stage.track.times_s, mouth, stage.track.found, earlier)
+    out: dict[str, Any] = _judge_shifted(stage, earlier, *truth, truth, "render measured", progress)
+    out |= _judge_pixels(stage, mouth[stage.rows], progress)
+    out["untouched"] = _mouth_numbers(stage, stage.track.points[stage.rows], *truth)
     out["untouched"] |= {name: out.pop(f"blurred_{name}") for name in ("mouth_psnr", "mouth_ssim", "sharpness_ratio")}
     return out
 
 
-def _earlier_times(times_s: np.ndarray) -> np.ndarray:
+def _earlier_times(stage: _Stage) -> np.ndarray:
     """Return t − 3 s, cyclic within the judged part, for each of its frames."""
+    times_s = stage.track.times_s[stage.rows]
     length = times_s[-1] - times_s[0]
     return times_s[0] + (times_s - times_s[0] - SHIFT_S) % (length if length > 0 else 1.0)
 
 
-def _mouth_numbers(
-    stage: _Stage, points: np.ndarray, wanted: np.ndarray, known: np.ndarray, lipsync: LipSync
-) -> dict[str, float | None]:
+def _mouth_numbers(stage: _Stage, points: np.ndarray, wanted: np.ndarray, known: np.ndarray) -> dict[str, float | None]:
     """Compare the mouths of landmarks (F, 478, 3) with those wanted (F, 40, 3), on the 100 Hz grid."""
     from lipwright.pipeline.evaluate import judge_mouth
 
@@ -141,8 +156,7 @@ def _mouth_numbers(
     valid = known & np.isfinite(points[:, 0, 0])
     ours, both = interpolate(times, shown, valid, steps)
     theirs, _ = interpolate(times, wanted, valid, steps)
-    mean = mean_mouth(lipsync, stage.speaker)
-    return judge_mouth(ours, MouthTrack(theirs, both, stage.speaker), mean, lipsync.config.scale)
+    return judge_mouth(ours, MouthTrack(theirs, both, stage.speaker), stage.mean, stage.scale)
 
 
 def _judge_shifted(
@@ -151,7 +165,6 @@ def _judge_shifted(
     mouths: np.ndarray,
     paint: np.ndarray,
     truth: tuple[np.ndarray, np.ndarray],
-    lipsync: LipSync,
     what: str,
     progress: Progress | None,
 ) -> dict[str, Any]:
@@ -178,7 +191,7 @@ def _judge_shifted(
                 progress(what, len(times), len(stage.rows))
 
     points, _ = track_images(images())
-    numbers = _mouth_numbers(stage, points, *truth, lipsync)
+    numbers = _mouth_numbers(stage, points, *truth)
     return numbers | {"outside_max_abs": worst, "mask_share": float(np.mean(shares)) if shares else 0.0}
 
 

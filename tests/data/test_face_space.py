@@ -132,3 +132,14 @@ def test_poses_can_be_chosen_from() -> None:
     np.testing.assert_array_equal(part.shift, pose.shift[[2, 5]])
     np.testing.assert_array_equal(pose[3:5].rotation, pose.rotation[3:5])
     assert part.to_pixels(MODEL).shape == (2, len(MODEL), 3)
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (30, 0), (-45, 0), (0, 20), (0, -35), (25, 10)])
+def test_angles_tell_where_a_face_looks(yaw: float, pitch: float) -> None:
+    pose = Pose((turn(0, pitch, 0) @ turn(-yaw, 0, 0))[None], np.ones(1), np.zeros((1, 3)))
+    nose = pose.to_pixels(np.array([[0.0, 0.0, -1.0]]))[0, 0]
+    found_yaw, found_pitch = pose.angles_deg()[0]
+    assert np.sign(found_yaw) == np.sign(nose[0].round(9))
+    assert np.sign(found_pitch) == np.sign(nose[1].round(9))
+    if yaw == 0 or pitch == 0:
+        np.testing.assert_allclose([abs(found_yaw), abs(found_pitch)], [abs(yaw), abs(pitch)], atol=1e-6)

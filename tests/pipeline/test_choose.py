@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from lipwright.data.face_space import Pose
 from lipwright.data.mouth import LIPS
 from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.choose import JOINED, choose_windows, join_windows
+from lipwright.pipeline.render.choose import FADE_DEG, JOINED, TURNED_DEG, choose_windows, join_windows, paint_strength
 
 FRAMES = 60
 
@@ -96,3 +97,46 @@ def test_a_bank_smaller_than_what_is_joined_gives_all_it_has(talked: np.ndarray)
     bank, pose = _bank(talked[:2])
     joined = join_windows(bank, talked[:2], pose, np.array([1, -1]))
     assert [sorted(w for w, _ in windows) for windows in joined] == [[0, 1], []]
+
+
+def _turned(yaw: np.ndarray, pitch: np.ndarray) -> Pose:
+    (cy, cp), (sy, sp) = np.cos(np.radians([yaw, pitch])), np.sin(np.radians([yaw, pitch]))
+    zero, one = np.zeros_like(cy), np.ones_like(cy)
+    about_y = np.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]]).transpose(2, 0, 1)
+    about_x = np.array([[one, zero, zero], [zero, cp, -sp], [zero, sp, cp]]).transpose(2, 0, 1)
+    return Pose(about_x @ about_y, np.full(len(yaw), 100.0), np.zeros((len(yaw), 3)))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_head_turned_away_fades_to_its_own_mouth(talked: np.ndarray, axis: int, sign: int) -> None:
+    bank, _ = _bank(talked)
+    angles = np.zeros((91, 2))
+    angles[:, axis] = sign * np.arange(91)
+    strength = paint_strength(_turned(*angles.T), bank)
+    limit = round(TURNED_DEG[axis])
+    assert limit >= (30, 20)[axis]
+    assert (strength[: limit + 1] == 1).all()
+    assert (strength[round(limit + FADE_DEG) :] == 0).all()
+    assert (np.diff(strength) <= 0).all()
+    assert np.abs(np.diff(strength)).max() < 0.2
+
+
+def test_footage_that_knows_turned_heads_bears_them(talked: np.ndarray) -> None:
+    bank, _ = _bank(talked)
+    knowing = replace(bank, pose=_turned(np.linspace(-50, 50, FRAMES), np.full(FRAMES, 25.0)))
+    there = _turned(np.array([42.0, -42.0, 60.0]), np.full(3, 25.0))
+    assert paint_strength(there, bank).max() < 1
+    assert paint_strength(there, knowing).tolist() == [1, 1, 0]
+
+
+def test_blurred_windows_and_covered_ones_come_last(talked: np.ndarray) -> None:
+    bank, pose = _bank(np.repeat(talked, 2, axis=0))  # every mouth twice
+    twice = pose[np.arange(0, 2 * FRAMES, 2)]
+    odd = np.arange(2 * FRAMES) % 2 == 1
+    everywhere = np.ones(FRAMES, bool)
+    assert (choose_windows(replace(bank, clear=odd), talked, twice, everywhere) % 2 == 1).all()
+    blurred = replace(bank, sharpness=np.where(odd, 1, 0.2).astype(np.float32))
+    assert (choose_windows(blurred, talked, twice, everywhere) % 2 == 1).mean() > 0.75
+    none_clear = replace(bank, clear=np.zeros(2 * FRAMES, bool))
+    assert (choose_windows(none_clear, talked, twice, everywhere) >= 0).all()

@@ -1,0 +1,113 @@
+"""Labels that are read again are truer than single readings, and what the tracker smooths is undone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lipwright.data.landmarks import FaceTrack
+from lipwright.data.media import file_sha256, probe
+from lipwright.data.mouth import LIPS, aperture
+from lipwright.pipeline.render.bank import Bank, measure_sharpness
+from lipwright.pipeline.render.reading import FEWEST, READ, SMOOTHING_S, bank_for, build_bank, read_again, sharpen
+
+
+@pytest.fixture(scope="module")
+def read_bank(talk: Any, talk_track: FaceTrack) -> Bank:
+    """Return the bank of the talking photograph, read again."""
+    return build_bank(probe(talk.path), talk_track, file_sha256(talk.path))
+
+
+@pytest.mark.parametrize("rate_hz", [24000 / 1001, 25, 50, 60])
+@pytest.mark.parametrize("shape", [(), (40, 3)])
+def test_an_exponential_smoothing_is_undone(rate_hz: float, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    true = rng.normal(size=(80, *shape))
+    smooth, kept = true.copy(), np.exp(-1 / rate_hz / SMOOTHING_S)
+    for k in range(1, len(true)):
+        smooth[k] = kept * smooth[k - 1] + (1 - kept) * true[k]
+    np.testing.assert_allclose(sharpen(smooth, np.arange(80) / rate_hz), true, atol=1e-5)
+
+
+def test_nothing_is_undone_across_a_jump_in_time() -> None:
+    values = np.array([1.0, 2.0, 5.0, 5.0, 9.0])
+    times = np.array([0.0, 0.04, 3.0, 1.0, 1.04])  # on, far ahead, back, on
+    sharp = sharpen(values, times)
+    assert sharp[[0, 2, 3]].tolist() == [1, 5, 5]
+    assert sharp[1] > 2
+    assert sharp[4] > 9
+
+
+def test_a_constant_stays_itself() -> None:
+    np.testing.assert_allclose(sharpen(np.full((9, 40, 3), 0.7), np.arange(9) / 30), 0.7, atol=1e-6)
+
+
+def test_readings_anew_agree_with_what_was_tracked(read_bank: Bank, talk_bank: Bank, talk: Any) -> None:
+    known = aperture(read_bank.mouths)
+    assert np.corrcoef(known, aperture(talk_bank.mouths))[0, 1] > 0.9
+    assert np.corrcoef(known, talk.aperture[talk_bank.frames])[0, 1] > 0.9
+    rest = np.setdiff1d(np.arange(478), READ)
+    assert np.array_equal(read_bank.face[:, rest], talk_bank.face[:, rest])
+    there = read_bank.pose.to_pixels(read_bank.mouths.astype(np.float64))
+    np.testing.assert_allclose(read_bank.points[:, LIPS], there, atol=0.01)
+
+
+def test_labels_read_again_come_earlier_than_the_tracker(read_bank: Bank, talk_bank: Bank, talk: Any) -> None:
+    """The talker's mouth is known: the tracker runs behind it, and the labels less so."""
+    told = talk.aperture[talk_bank.frames]
+
+    def behind(read: np.ndarray) -> float:
+        return float(np.corrcoef(read[1:], told[:-1])[0, 1] - np.corrcoef(read[:-1], told[1:])[0, 1])
+
+    assert behind(aperture(read_bank.mouths)) < behind(aperture(talk_bank.mouths)) - 0.02
+
+
+def test_a_bank_is_read_once_and_anew_when_its_file_is_broken(talk: Any, talk_track: FaceTrack, read_bank: Bank) -> None:
+    media, sha256, file = probe(talk.path), file_sha256(talk.path), read_bank.file.with_suffix(".safetensors")
+    inode = file.stat().st_ino
+    again = build_bank(media, talk_track, sha256)
+    assert file.stat().st_ino == inode
+    assert np.array_equal(again.face, read_bank.face)
+    file.write_bytes(b"broken")
+    anew = build_bank(media, talk_track, sha256)
+    np.testing.assert_allclose(anew.face, read_bank.face, atol=1e-5)
+    assert not list(Path(file).parent.glob("*partial*"))
+
+
+def test_a_handful_of_windows_is_taken_as_tracked(talk: Any, talk_bank: Bank) -> None:
+    few = np.arange(FEWEST - 1)
+    arrays = {name: getattr(talk_bank, name)[few] for name in ("frames", "boxes", "points", "pose", "face")}
+    bank = replace(talk_bank, **arrays)
+    assert np.array_equal(read_again(bank, probe(talk.path)), bank.face[:, READ])
+
+
+def test_reading_in_threads_leaves_standard_error_as_it_was(talk: Any, talk_bank: Bank) -> None:
+    before = os.fstat(2)
+    read_again(talk_bank, probe(talk.path))
+    assert (os.fstat(2).st_dev, os.fstat(2).st_ino) == (before.st_dev, before.st_ino)
+
+
+def test_other_footage_gives_the_mouths_and_the_target_its_likeness(talk: Any, talk_track: FaceTrack, read_bank: Bank) -> None:
+    bank = bank_for(probe(talk.path), talk_track, file_sha256(talk.path), Path(talk.path))
+    assert np.array_equal(bank.face, read_bank.face)
+    assert bank.likeness is not None
+    assert read_bank.likeness is not None
+    np.testing.assert_allclose(bank.likeness.mean, read_bank.likeness.mean, atol=1e-3)
+
+
+def test_a_blurred_mouth_is_less_sharp(talk_bank: Bank, tmp_path: Path) -> None:
+    import cv2
+
+    blurred = bytearray(talk_bank.file.read_bytes())
+    for k in range(0, len(talk_bank.frames), 2):
+        window, start = talk_bank.window(k), int(talk_bank.offsets[k])
+        blurred[start : start + window.y.size] = cv2.GaussianBlur(window.y, (0, 0), 2).tobytes()
+    (tmp_path / "half.yuv").write_bytes(blurred)
+    sharpness = measure_sharpness(replace(talk_bank, file=tmp_path / "half.yuv"))
+    assert sharpness[::2].max() < sharpness[1::2].min()
+    assert np.median(measure_sharpness(talk_bank)) == pytest.approx(1)

@@ -1,0 +1,65 @@
+"""Lips go where they are told, the chin with them, and nothing moves at the mask's edge."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from lipwright.data.mouth import LIPS, aperture
+from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.shape import BOUND, MOVING, STILL, WIDENED, Mask, lower_face
+
+SIZE = (320, 320)
+
+
+def _lay_out(bank: Bank, on: int, mouth: np.ndarray, windows: list[int]) -> tuple[np.ndarray, np.ndarray, Mask]:
+    shares = np.full(len(windows), 1 / len(windows))
+    return lower_face(bank.points[on], bank.pose[np.array([on])], mouth, bank, windows, shares, SIZE)
+
+
+def test_a_frames_own_mouth_moves_nothing(talk_bank: Bank) -> None:
+    for on in (0, 55):
+        to, starts, _ = _lay_out(talk_bank, on, talk_bank.mouths[on], [on])
+        assert np.abs(to - starts[0]).max() < 0.2
+
+
+def test_lips_and_chin_follow_the_mouth_that_is_asked_for(talk_bank: Bank) -> None:
+    opening = aperture(talk_bank.mouths)
+    closed, wide = int(opening.argmin()), int(opening.argmax())
+    to, starts, _ = _lay_out(talk_bank, closed, talk_bank.mouths[wide], [wide])
+    pose = talk_bank.pose[np.array([closed])]
+    np.testing.assert_allclose(to[:40], pose.to_pixels(talk_bank.mouths[wide])[0, :, :2], atol=0.01)
+    chin = 40 + int(np.flatnonzero(MOVING == 152)[0])
+    assert to[chin, 1] > talk_bank.points[closed, 152, 1] + 0.12 * opening[wide] * float(pose.scale[0])
+    assert np.array_equal(starts[0, :40], talk_bank.points[wide, LIPS, :2])
+
+
+def test_what_is_asked_beyond_the_window_moves_the_skin_less_the_farther_it_is(talk_bank: Bank) -> None:
+    on, mouth = 20, talk_bank.mouths[20].copy()
+    mouth[:, 0] *= 1.3  # wider
+    to, _, _ = _lay_out(talk_bank, on, mouth, [on])
+    before, _, _ = _lay_out(talk_bank, on, talk_bank.mouths[on], [on])
+    moved = np.abs(to - before)[:, 0]
+    near, far = (40 + int(np.flatnonzero(point == MOVING)[0]) for point in (57, 212))
+    corner = int(np.flatnonzero(LIPS == 61)[0])
+    assert moved[corner] > moved[near] > moved[far]
+    still = slice(40 + len(MOVING), 40 + len(MOVING) + len(STILL))
+    assert moved[still].max() == 0
+
+
+@pytest.mark.parametrize("on", [0, 40, 90])
+def test_the_mask_is_a_quarter_of_the_face_and_its_edge_is_at_rest(talk_bank: Bank, on: int) -> None:
+    wide = int(aperture(talk_bank.mouths).argmax())
+    to, _, mask = _lay_out(talk_bank, on, talk_bank.mouths[wide], [wide])
+    assert 0.1 < mask.share < 0.25
+    assert mask.inside.shape == mask.depth.shape
+    assert ((mask.depth > 0) == (mask.inside > 0)).all()
+    assert 0.3 < mask.depth.max() < 0.6
+    hull = cv2.convexHull(talk_bank.points[on, BOUND, :2])
+    unit = float(talk_bank.pose.scale[on])
+    own = talk_bank.points[on, MOVING, :2].astype(float)
+    outside = np.array([cv2.pointPolygonTest(hull, point.tolist(), True) < -WIDENED * unit for point in own])
+    bound = np.isin(MOVING, (152, 148, 377))
+    assert outside.any()
+    assert np.abs(to[40 : 40 + len(MOVING)] - own)[outside & ~bound].max() < 1.5
