@@ -259,6 +259,9 @@ def render(
     out: Annotated[Path, typer.Option("--out", help="Video to make.")],
     model: Annotated[Path | None, typer.Option("--model", help="Model folder made by train.")] = None,
     mouth: Annotated[Path | None, typer.Option("--mouth", help="Mouth track in place of a model.")] = None,
+    bank: Annotated[
+        Path | None, typer.Option("--bank", help="Other footage of the person to take mouths from; else the target's own.")
+    ] = None,
     *,
     common: Common,
 ) -> None:
@@ -269,7 +272,15 @@ def render(
 
     with _progress(common.quiet) as progress:
         result = render_video(
-            target, audio, out, model=model, mouth=mouth, device=common.device.value, force=common.force, progress=progress
+            target,
+            audio,
+            out,
+            model=model,
+            mouth=mouth,
+            bank=bank,
+            device=common.device.value,
+            force=common.force,
+            progress=progress,
         )
     result["elapsed_s"] = round(time.perf_counter() - _BEGAN, 3)
     _tell(

@@ -3,8 +3,8 @@
     python scripts/painting.py VIDEO... [--texture both|single|mean|median] [--json FILE]
 
 The measured mouth is painted by the protocol of docs/metrics.md, the first three quarters of each video being the bank.
---texture makes the mouth's texture otherwise than the renderer does, to compare: `single` takes the best window alone, `mean` and
-`median` (weighted, as in Synthesizing Obama) merge all of them in every band.
+--texture makes the mouth's texture otherwise than the renderer does, to compare: `single` takes the best window alone, `mean`
+and `median` (weighted, as in Synthesizing Obama) merge all of them in every band.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lipwright.data.face_space import fit_pose
 from lipwright.data.features import compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
-from lipwright.data.mouth import LIPS, MouthTrack, Speaker, load_track, measure_mouth, measure_speaker
+from lipwright.data.mouth import LIPS, MouthTrack, Speaker, aperture, load_track, measure_mouth, measure_speaker
 from lipwright.data.writer import CONTAINERS, VideoWriter
 from lipwright.pipeline.ahead import ahead
 from lipwright.pipeline.progress import Progress, told_as
@@ -30,6 +30,9 @@ from lipwright.pipeline.render.choose import choose_windows, join_windows, paint
 from lipwright.pipeline.render.composite import Painted, paint_mouth
 from lipwright.pipeline.render.reading import bank_for, sharpen
 from lipwright.pipeline.render.retime import plan_frames, play_frames
+
+NEVER_OPEN = 0.05
+"""Footage whose widest aperture is less has no open mouth to paint from."""
 
 
 def painted_frames(
@@ -105,6 +108,15 @@ def _require_paintable(track: FaceTrack, bank: Bank, media: Media) -> None:
         raise FaceError(
             f"{media.path} shows the face turned away throughout (by {yaw:.0f}° to the side, {pitch:.0f}° up or down); "
             "give a video in which the person looks towards the camera"
+        )
+
+
+def _require_open(mouths: np.ndarray, bank: Bank, source: Path) -> None:
+    seen, asked = aperture(bank.mouths).max(), np.percentile(aperture(mouths), 90)
+    if seen < NEVER_OPEN and seen < asked / 2:
+        raise FaceError(
+            f"{source} never shows the mouth open (by {seen:.2f} eye distances at most, {asked:.2f} is asked for); "
+            "give --bank a video in which the same person talks"
         )
 
 
@@ -199,6 +211,8 @@ def render_video(
     indices, times = plan_frames(media, track.pts, length_s)
     times_s = np.array([float(t) for t in times])
     mouths, valid = motion.at(times_s)
+    if valid.any():
+        _require_open(mouths[valid], faces, Path(bank) if bank else target)
     painting = time.perf_counter()
     worst, shares = 0, []
     current: list[Yuv] = []

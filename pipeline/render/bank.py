@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MOST_WINDOWS = 2000
 """Of longer footage, an evenly spaced selection is kept: more of the same mouths would not look better."""
 
-BANK_VERSION = "3"
+BANK_VERSION = "4"
 SHARP_PX = 64
 """Pixels a unit of face space at which sharpness is measured: finer is grain."""
 
@@ -153,16 +153,18 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
     Raises
     ------
     FaceError
-        No frame shows a face.
+        No frame shows a whole mouth.
     """
     usable = track.found & (track.times_s < (np.inf if end_s is None else end_s))
     pose = fit_pose(track.points)
     boxes = np.zeros((len(usable), 4), np.int64)
     boxes[usable] = window_boxes(pose[usable], track.width, track.height)
-    usable &= are_windows(boxes)
+    with np.errstate(invalid="ignore"):  # NaN without a face
+        lips = track.points[:, LIPS, :2]
+        usable &= are_windows(boxes) & ((lips >= 0) & (lips < (track.width, track.height))).all((1, 2))
     frames = np.flatnonzero(usable)
     if not len(frames):
-        raise FaceError(f"{media.path} shows no face to take mouths from; give footage in which the person can be seen")
+        raise FaceError(f"{media.path} shows no whole mouth to paint from; give footage in which the person can be seen")
     if len(frames) > MOST_WINDOWS:
         frames = frames[np.linspace(0, len(frames) - 1, MOST_WINDOWS).round().astype(int)]
     points = track.points[frames]

@@ -19,7 +19,7 @@ POSE_WEIGHT = 0.03
 JOINED = 8
 """Windows whose texture is merged for each frame."""
 
-BLUR_WEIGHT = 1e-2
+BLUR_WEIGHT = 5e-3
 """Cost of a window that is less sharp than the median one, by the share that it lacks, squared."""
 
 TURNED_DEG = (35.0, 28.0)

@@ -109,7 +109,7 @@ def build_bank(
         with whole_file(file) as partial:
             save_file({name: np.ascontiguousarray(values) for name, values in known.items()}, partial)
     bank = replace(_relabelled(bank, sharpen(known["read"], track.times_s[bank.frames])), sharpness=known["sharpness"])
-    if "mean" not in known:
+    if "clear" not in known:
         return bank
     likeness = Likeness(**{part.name: known[part.name] for part in fields(Likeness)})
     return replace(bank, likeness=likeness, clear=known["clear"])
