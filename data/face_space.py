@@ -61,6 +61,14 @@ class Pose:
         """Bring points (F, K, 3), pixels, into face space."""
         return (pixels - self.shift[:, None]) @ self.rotation / self.scale[:, None, None]
 
+    def from_plane(self, corner: tuple[float, float, float], step: float) -> np.ndarray:
+        """Return the affine maps to pixels from a grid on a plane that faces the face, (F, 2, 3), as OpenCV wants them.
+
+        The grid's origin is at `corner`, face space; its lines are `step` apart.
+        """
+        turn = self.scale[:, None, None] * self.rotation[:, :2]
+        return np.concatenate([turn[..., :2] * step, (turn @ np.array(corner) + self.shift[:, :2])[..., None]], 2)
+
     def angles_deg(self) -> np.ndarray:
         """Return where the faces look, (F, 2) degrees: yaw, positive to the picture's right, and pitch, positive downwards."""
         ahead = -self.rotation[:, :, 2]

@@ -121,16 +121,6 @@ class Yuv:
         """Return planes of one's own, to paint on."""
         return Yuv(self.y.copy(), self.u.copy(), self.v.copy())
 
-    def window(self, box: tuple[int, int, int, int]) -> np.ndarray:
-        """Cut `box` = (left, top, right, bottom), even numbers, as one 4:4:4 image (h, w, 3) uint8."""
-        import cv2
-
-        left, top, right, bottom = box
-        y = self.y[top:bottom, left:right]
-        half = np.s_[top // 2 : (bottom + 1) // 2, left // 2 : (right + 1) // 2]
-        size = (y.shape[1], y.shape[0])
-        return cv2.merge([y, *(cv2.resize(p[half], size, interpolation=cv2.INTER_LINEAR) for p in (self.u, self.v))])
-
     def to_picture(self, colour: Colour) -> av.VideoFrame:
         """Return the planes as a picture for FFmpeg; an odd edge is repeated once, since 4:2:0 H.264 has even sizes only."""
         height, width = self.y.shape

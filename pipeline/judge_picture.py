@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,25 @@ class _Stage:
 
     media: Media
     track: FaceTrack
+    mouth: np.ndarray
     rows: np.ndarray
     bank: Bank
     pose: Pose
     speaker: Speaker
     mean: np.ndarray
     scale: float
+
+    @cached_property
+    def earlier_s(self) -> np.ndarray:
+        """Give t − 3 s, cyclic within the judged part, for each of its frames."""
+        times_s = self.track.times_s[self.rows]
+        length = times_s[-1] - times_s[0]
+        return times_s[0] + (times_s - times_s[0] - SHIFT_S) % (length if length > 0 else 1.0)
+
+    @cached_property
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """The measured mouths of these times, (F, 40, 3), and where they are known."""
+        return interpolate(self.track.times_s, self.mouth, self.track.found, self.earlier_s)
 
     def sources(self) -> Iterator[tuple[Fraction, Yuv]]:
         """Decode the judged frames."""
@@ -99,12 +113,10 @@ def judge_picture(
     stage = _set_stage(media, track, bank, progress)
     stage = replace(stage, mean=mean_mouth(lipsync, stage.speaker), scale=lipsync.config.scale)
     features = compute_features(read_speech(media), feature_settings(lipsync))
-    earlier = _earlier_times(stage)
-    truth = interpolate(track.times_s, measure_mouth(track), track.found, earlier)
+    said = predict_mouth(lipsync, features, stage.speaker).at(stage.earlier_s)
     with threadpool_limits(1):  # as when rendering
         out = _judge_measured(stage, progress)
-        said, heard = predict_mouth(lipsync, features, stage.speaker).at(earlier)
-        out["model"] = _judge_shifted(stage, earlier, said, heard, truth, "render model", progress)
+        out["model"] = _judge_shifted(stage, *said, "render model", progress)
     return out
 
 
@@ -124,32 +136,25 @@ def _set_stage(media: Media, track: FaceTrack, bank: Path | None, progress: Prog
     if not track.found[rows].any():
         raise FaceError(f"{media.path} shows no face in the part that is judged")
     faces = bank_for(media, track, file_sha256(media.path), bank, end_s=end_s, progress=progress)
-    speaker = measure_speaker(measure_mouth(track))
+    mouth = measure_mouth(track)
+    speaker = measure_speaker(mouth)
     mean, scale = faces.mouths.mean(0), speaker.scale or 1.0
-    return _Stage(media, track, rows, faces, fit_pose(track.points[rows]), speaker, mean, scale)
+    return _Stage(media, track, mouth, rows, faces, fit_pose(track.points[rows]), speaker, mean, scale)
 
 
 def _judge_measured(stage: _Stage, progress: Progress | None) -> dict[str, Any]:
-    mouth, earlier = measure_mouth(stage.track), _earlier_times(stage)
-    truth = interpolate(stage.track.times_s, mouth, stage.track.found, earlier)
-    out: dict[str, Any] = _judge_shifted(stage, earlier, *truth, truth, "render measured", progress)
-    out |= _judge_pixels(stage, mouth[stage.rows], progress)
-    out["untouched"] = _mouth_numbers(stage, stage.track.points[stage.rows], *truth)
+    out: dict[str, Any] = _judge_shifted(stage, *stage.truth, "render measured", progress)
+    out |= _judge_pixels(stage, progress)
+    out["untouched"] = _mouth_numbers(stage, stage.track.points[stage.rows])
     out["untouched"] |= {name: out.pop(f"blurred_{name}") for name in ("mouth_psnr", "mouth_ssim", "sharpness_ratio")}
     return out
 
 
-def _earlier_times(stage: _Stage) -> np.ndarray:
-    """Return t − 3 s, cyclic within the judged part, for each of its frames."""
-    times_s = stage.track.times_s[stage.rows]
-    length = times_s[-1] - times_s[0]
-    return times_s[0] + (times_s - times_s[0] - SHIFT_S) % (length if length > 0 else 1.0)
-
-
-def _mouth_numbers(stage: _Stage, points: np.ndarray, wanted: np.ndarray, known: np.ndarray) -> dict[str, float | None]:
-    """Compare the mouths of landmarks (F, 478, 3) with those wanted (F, 40, 3), on the 100 Hz grid."""
+def _mouth_numbers(stage: _Stage, points: np.ndarray) -> dict[str, float | None]:
+    """Compare the mouths of landmarks (F, 478, 3) with the truth, on the 100 Hz grid."""
     from lipwright.pipeline.evaluate import judge_mouth
 
+    wanted, known = stage.truth
     times = stage.track.times_s[stage.rows]
     steps = np.arange(np.ceil(times[0] * STEP_HZ), np.floor(times[-1] * STEP_HZ) + 1) / STEP_HZ
     shown = fit_pose(points).to_face(points[:, LIPS].astype(np.float64))
@@ -160,14 +165,9 @@ def _mouth_numbers(stage: _Stage, points: np.ndarray, wanted: np.ndarray, known:
 
 
 def _judge_shifted(
-    stage: _Stage,
-    times_s: np.ndarray,
-    mouths: np.ndarray,
-    paint: np.ndarray,
-    truth: tuple[np.ndarray, np.ndarray],
-    what: str,
-    progress: Progress | None,
+    stage: _Stage, mouths: np.ndarray, paint: np.ndarray, what: str, progress: Progress | None
 ) -> dict[str, Any]:
+    """Paint mouths of 3 s before, (F, 40, 3), track again, and compare with the truth."""
     colour = stage.media.need_video().colour
     worst, shares = 0, []
     times: list[Fraction] = []
@@ -181,7 +181,7 @@ def _judge_shifted(
 
     def images() -> Iterator[tuple[Fraction, np.ndarray]]:
         nonlocal worst
-        for painted in painted_frames(pictures(), stage.track.points, stage.rows, times_s, mouths, paint, stage.bank):
+        for painted in painted_frames(pictures(), stage.track.points, stage.rows, stage.earlier_s, mouths, paint, stage.bank):
             if isinstance(painted, Painted):
                 worst = max(worst, outside_difference(current[0], painted))
                 shares.append(painted.mask_share)
@@ -191,11 +191,11 @@ def _judge_shifted(
                 progress(what, len(times), len(stage.rows))
 
     points, _ = track_images(images())
-    numbers = _mouth_numbers(stage, points, *truth)
+    numbers = _mouth_numbers(stage, points)
     return numbers | {"outside_max_abs": worst, "mask_share": float(np.mean(shares)) if shares else 0.0}
 
 
-def _judge_pixels(stage: _Stage, mouths: np.ndarray, progress: Progress | None) -> dict[str, float | None]:
+def _judge_pixels(stage: _Stage, progress: Progress | None) -> dict[str, float | None]:
     """Blur each frame's mouth out, paint it anew, and compare the mouth's surroundings with what was filmed."""
     unit = float(np.nanmedian(stage.pose.scale))
     filmed: list[np.ndarray] = []
@@ -212,7 +212,7 @@ def _judge_pixels(stage: _Stage, mouths: np.ndarray, progress: Progress | None) 
     scores = []
     recent: dict[str, list[np.ndarray]] = {"filmed": [], "painted": []}
     flicker = {"filmed": 0.0, "painted": 0.0}
-    times_s = stage.track.times_s[stage.rows]
+    times_s, mouths = stage.track.times_s[stage.rows], stage.mouth[stage.rows]
     frames = painted_frames(pictures(), stage.track.points, stage.rows, times_s, mouths, found, stage.bank)
     for k, painted in enumerate(frames):
         if progress:
@@ -252,10 +252,7 @@ def _crop(y: np.ndarray, pose: Pose, k: int, unit: float) -> np.ndarray:
     """Cut the mouth's surroundings, turned upright, about as large as they are in the picture."""
     left, top, right, bottom = _CROP
     size = (round((right - left) * unit), round((bottom - top) * unit))
-    turn = pose.scale[k] * pose.rotation[k]
-    to_picture = np.zeros((2, 3))
-    to_picture[:, :2] = turn[:2, :2] / unit
-    to_picture[:, 2] = turn[:2] @ (left, top, _CROP_DEPTH) + pose.shift[k, :2]
+    to_picture = pose[np.array([k])].from_plane((left, top, _CROP_DEPTH), 1 / unit)[0]
     return cv2.warpAffine(y, to_picture, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
 
 

@@ -22,8 +22,8 @@ from lipwright.data.media import probe
 from lipwright.pipeline.judge_picture import judge_renderer
 from lipwright.pipeline.render import composite
 from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.texture import mouth_texture
-from lipwright.pipeline.render.warp import Box, thin_plate_warp
+from lipwright.pipeline.render.texture import mouth_texture, read_windows
+from lipwright.pipeline.render.warp import Box
 
 COLUMNS = ("aperture_r", "aperture_gain", "width_r", "lmd_ratio", "lag_ms", "closure_f1", "jitter_ratio", "mouth_psnr",
            "mouth_ssim", "sharpness_ratio", "flicker_ratio", "outside_max_abs", "mask_share")  # fmt: skip
@@ -37,9 +37,8 @@ def single_texture(
 
 
 def _stacked(bank: Bank, windows: list[int], to: np.ndarray, starts: np.ndarray, box: Box, step: int) -> np.ndarray:
-    """Warp all windows, (N, h, w, 3) or at half size (N, h / 2, w / 2, 3)."""
-    read = [bank.window(index) for index in windows]
-    warp = thin_plate_warp(to, starts - np.stack([w.corner for w in read])[:, None], box)
+    """Warp all windows: their luma, (N, h, w), or with `step` 2 all three at half size, (N, h / 2, w / 2, 3)."""
+    read, warp = read_windows(bank, windows, to, starts, box)
     images = [w.half if step == 2 else w.y for w in read]
     return np.stack(
         [cv2.remap(i, *warp.maps(k, step), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for k, i in enumerate(images)]

@@ -22,7 +22,8 @@ import av  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from lipwright.data.media import BT709, Colour, Media, Yuv  # noqa: E402
+from lipwright.data.landmarks import FaceTrack, face_track  # noqa: E402
+from lipwright.data.media import BT709, Colour, Media, Yuv, probe, read_frames  # noqa: E402
 
 Samples = np.ndarray
 """(channels, N) float32 in [-1, 1]."""
@@ -285,7 +286,6 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
 
     from lipwright.data.articulation import COLUMNS, articulate
     from lipwright.data.landmarks import Landmarker
-    from lipwright.data.media import probe
     from lipwright.data.speech import synthesize
     from lipwright.data.talker import Talker, astronaut, talking_frames
     from lipwright.data.writer import VideoWriter
@@ -309,3 +309,15 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
             times.append(float(time))
     times_s = np.array(times)
     return Talk(folder / "talk.mp4", times_s, articulate(speech.phones, times_s)[:, COLUMNS.index("aperture")], sentence)
+
+
+@pytest.fixture(scope="session")
+def talk_track(talk: Talk) -> FaceTrack:
+    """Return the face track of the talking photograph."""
+    return face_track(probe(talk.path))
+
+
+@pytest.fixture(scope="session")
+def talk_pictures(talk: Talk) -> list[Yuv]:
+    """Return the decoded frames of the talking photograph."""
+    return [frame.yuv() for frame in read_frames(probe(talk.path))]

@@ -34,9 +34,6 @@ BANK_VERSION = "4"
 SHARP_PX = 64
 """Pixels a unit of face space at which sharpness is measured: finer is grain."""
 
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom of a window, pixels."""
-
 _CORNERS = np.array([(x, y, z) for x in (-0.85, 0.85) for y in (0.2, 1.95) for z in (-0.4, 0.2)])
 """A box of face space round all that a mouth's painting may need: nose tip to collar, cheek to cheek."""
 
@@ -44,9 +41,19 @@ _CORNERS = np.array([(x, y, z) for x in (-0.85, 0.85) for y in (0.2, 1.95) for z
 def window_boxes(pose: Pose, width: int, height: int) -> np.ndarray:
     """Return the window of each frame, (F, 4) int64: left, top, right, bottom; even, inside the picture."""
     corners = pose.to_pixels(_CORNERS)[..., :2]
-    low, high = np.floor(corners.min(1) / 2) * 2, np.ceil(corners.max(1) / 2) * 2
+    return even_boxes(corners.min(1), corners.max(1), width, height)
+
+
+def even_boxes(low: np.ndarray, high: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Return boxes round (F, 2) to (F, 2) pixels, (F, 4) int64: whole chroma samples, inside the picture."""
     limit = np.array([width, height]) // 2 * 2
+    low, high = np.floor(low / 2) * 2, np.ceil(high / 2) * 2
     return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)]).astype(np.int64)
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """Return which of `count` things to keep so that at most `most`, evenly spaced, remain, (N,) int64."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def are_windows(boxes: np.ndarray) -> np.ndarray:
@@ -165,8 +172,7 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
     frames = np.flatnonzero(usable)
     if not len(frames):
         raise FaceError(f"{media.path} shows no whole mouth to paint from; give footage in which the person can be seen")
-    if len(frames) > MOST_WINDOWS:
-        frames = frames[np.linspace(0, len(frames) - 1, MOST_WINDOWS).round().astype(int)]
+    frames = frames[evenly(len(frames), MOST_WINDOWS)]
     points = track.points[frames]
     face = pose[frames].to_face(points.astype(np.float64)).astype(np.float32)
     span = "" if end_s is None else f"-{frames[-1]}"

@@ -66,6 +66,14 @@ def _shown(bank: Bank) -> np.ndarray:
     return shown
 
 
+def _nearest(shown: np.ndarray, asked: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances and indices of the nearest vectors, `most` or all there are, (F, C), the nearest first."""
+    from scipy.spatial import cKDTree
+
+    distance, near = cKDTree(shown).query(asked, k=list(range(1, min(most, len(shown)) + 1)))
+    return distance, near
+
+
 def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray) -> np.ndarray:
     """Choose a window for every frame by dynamic programming over the nearest candidates.
 
@@ -84,16 +92,13 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
     ndarray, shape (F,), int64
         Index into the bank; −1 where a frame is not painted.
     """
-    from scipy.spatial import cKDTree
-
     chosen = np.full(len(mouths), -1, np.int64)
     rows = np.flatnonzero(valid)
     if not len(rows):
         return chosen
     shown = _shown(bank)
     asked = _embed(mouths[rows], pose[rows])
-    count = min(CANDIDATES, len(shown))
-    distance, near = cKDTree(shown).query(asked, k=list(range(1, count + 1)))
+    distance, near = _nearest(shown, asked, CANDIDATES)
     cost = distance**2 + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2  # (F, C)
     best = cost[0]
     back = np.zeros(near.shape, np.int64)
@@ -127,18 +132,15 @@ def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray)
     list
         For each frame (window, share) pairs, the chosen window first; empty where a frame is not painted.
     """
-    from scipy.spatial import cKDTree
-
     joined: list[list[tuple[int, float]]] = [[] for _ in chosen]
     rows = np.flatnonzero(chosen >= 0)
     if not len(rows):
         return joined
     shown, asked = _shown(bank), _embed(mouths[rows], pose[rows])
-    count = min(JOINED, len(shown))
-    _, near = cKDTree(shown).query(asked, k=list(range(1, count + 1)))
+    _, near = _nearest(shown, asked, JOINED)
     for row, want, beside in zip(rows, asked, near, strict=True):
         first = int(chosen[row])
-        windows = [first, *(int(w) for w in beside if w != first)][:count]
+        windows = [first, *(int(w) for w in beside if w != first)][: near.shape[1]]
         squared = ((shown[windows] - want) ** 2).sum(1)
         shares = np.exp(-2 * squared / max(squared.max(), 1e-12))
         joined[row] = list(zip(windows, (shares / shares.sum()).tolist(), strict=True))

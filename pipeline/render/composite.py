@@ -81,8 +81,8 @@ def paint_mouth(
     if bank.likeness is not None:
         hidden = bank.likeness.hidden(Window.of(picture, window_boxes(pose, width, height)[0]), points, pose)
         weight *= free_part(hidden, pose, mask.box)
-    _blend(own, y, below, mask, weight, float(pose.scale[0]))
     inside = cv2.resize(mask.inside, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST).astype(bool)
+    _blend(own, y, below, mask, inside, weight, float(pose.scale[0]))
     return Painted(out, mask.box, inside, mask.share)
 
 
@@ -91,10 +91,11 @@ def _blend(
     y: np.ndarray,
     below: np.ndarray,
     mask: Mask,
+    inside: np.ndarray,
     weight: np.ndarray,
     unit: float,
 ) -> None:
-    """Blend a texture into the planes of a window, in place, by a weight (h / 2, w / 2) inside the mask."""
+    """Blend a texture into the planes of a window, in place, by a weight (h / 2, w / 2); `inside` is the mask at full size."""
     own_y, own_u, own_v = own
     full, small = own_y.shape[::-1], own_u.shape[::-1]
     own_below = cv2.merge([cv2.resize(own_y, small, interpolation=cv2.INTER_AREA), own_u, own_v])
@@ -110,10 +111,9 @@ def _blend(
     detail = _detail(y, small) - _detail(own_y, small)
     detail *= cv2.resize(fine_edge, full, interpolation=cv2.INTER_LINEAR)
     detail += cv2.resize(change[..., 0], full, interpolation=cv2.INTER_LINEAR)
-    inside = cv2.resize(mask.inside, full, interpolation=cv2.INTER_NEAREST)
     _add(own_y, detail, inside)
     for k, plane in enumerate((own_u, own_v), 1):
-        _add(plane, change[..., k], mask.inside)
+        _add(plane, change[..., k], mask.inside.astype(bool))
 
 
 def _light(difference: np.ndarray, mask: Mask, weight: np.ndarray, unit: float) -> np.ndarray:
@@ -139,6 +139,6 @@ def _smoothstep(t: np.ndarray) -> np.ndarray:
 
 
 def _add(plane: np.ndarray, change: np.ndarray, inside: np.ndarray) -> None:
-    """Add a change to a plane where `inside` is 1."""
+    """Add a change to a plane, `inside` alone."""
     changed = cv2.add(plane, change, dtype=cv2.CV_8U)  # rounds and saturates
-    np.copyto(plane, changed, where=inside.astype(bool))
+    np.copyto(plane, changed, where=inside)

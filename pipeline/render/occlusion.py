@@ -72,11 +72,12 @@ def _to_picture(pose: Pose) -> np.ndarray:
     """Return the map from the small face's pixels to those of the picture, (2, 3)."""
     left, top, right, _ = AREA
     step = (right - left) / SIDE
-    turn = pose.scale[0] * pose.rotation[0]
-    matrix = np.zeros((2, 3))
-    matrix[:, :2] = turn[:2, :2] * step
-    matrix[:, 2] = turn[:2] @ (left + step / 2, top + step / 2, DEPTH) + pose.shift[0, :2]
-    return matrix
+    return pose.from_plane((left + step / 2, top + step / 2, DEPTH), step)[0]
+
+
+def _to_small(pose: Pose) -> np.ndarray:
+    """Return the map from the picture's pixels to those of the small face, (2, 3)."""
+    return cv2.invertAffineTransform(_to_picture(pose))
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Likeness:
     usual: np.ndarray
     darkest: np.ndarray
     lightest: np.ndarray
-    widest: np.float32 | np.ndarray
+    widest: np.ndarray
 
     def hidden(self, window: Window, points: np.ndarray, pose: Pose) -> np.ndarray:
         """Tell how surely each place of a lower face is hidden.
@@ -129,7 +130,7 @@ class Likeness:
             residual = _size(apart - fitted @ self.components) / self.usual
             weight = (1 / (1 + (residual / DOUBT) ** 4)).astype(np.float32)
         sure = np.clip((cv2.GaussianBlur(residual, (0, 0), 1) - DOUBT) / (SURE - DOUBT), 0, 1)
-        to_small = cv2.invertAffineTransform(_to_picture(pose))
+        to_small = _to_small(pose)
         light, dark = face[..., 0] > self.lightest + FOREIGN, face[..., 0] < self.darkest - FOREIGN
         opening = aperture(pose.to_face(points[None, LIPS].astype(np.float64)))[0]
         return sure * _large(sure, light, dark | (opening <= self.widest), points[:, :2] @ to_small[:, :2].T + to_small[:, 2])
@@ -157,7 +158,7 @@ def _large(sure: np.ndarray, anywhere: np.ndarray, on_skin: np.ndarray, points: 
 def free_part(hidden: np.ndarray, pose: Pose, box: Box) -> np.ndarray:
     """Bring what `Likeness.hidden` told to a box of the picture: 1 where nothing is before the face, (h / 2, w / 2) float32."""
     left, top, right, bottom = box
-    to_small = cv2.invertAffineTransform(_to_picture(pose))
+    to_small = _to_small(pose)
     matrix = np.column_stack([2 * to_small[:, :2], to_small[:, :2] @ (left + 0.5, top + 0.5) + to_small[:, 2]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return 1 - cv2.warpAffine(hidden, matrix, ((right - left) // 2, (bottom - top) // 2), flags=flags)
@@ -173,17 +174,10 @@ def learn_likeness(faces: np.ndarray, apertures: np.ndarray) -> Likeness:
     apertures : ndarray, shape (N,)
         Of their mouths.
     """
-    chosen = faces.reshape(len(faces), -1)
+    flat = faces.reshape(len(faces), -1)
+    worst = _explain(flat)[2].mean((1, 2))
+    mean, components, residual = _explain(flat[worst <= np.quantile(worst, KEPT)])
     lumas, around = faces[..., 0], np.ones((3, 3), np.uint8)
-    for _ in range(2):
-        mean = chosen.mean(0)
-        _, _, axes = np.linalg.svd(chosen - mean, full_matrices=False)
-        tints = np.tile(np.eye(3, dtype=np.float32), (1, SIDE * SIDE))
-        components = np.linalg.qr(np.concatenate([axes[: min(COMPONENTS, len(chosen) // 3)], tints]).T)[0].T
-        apart = chosen - mean
-        residual = _size(apart - apart @ components.T @ components)
-        worst = residual.mean((1, 2))
-        chosen = chosen[worst <= np.quantile(worst, KEPT)]
     usual = cv2.GaussianBlur(np.median(residual, 0), (0, 0), 1.5)
     return Likeness(
         mean,
@@ -191,8 +185,18 @@ def learn_likeness(faces: np.ndarray, apertures: np.ndarray) -> Likeness:
         np.maximum(usual, FLOOR).astype(np.float32),
         cv2.erode(lumas.min(0), around),
         cv2.dilate(lumas.max(0), around),
-        np.float32(np.percentile(apertures, WIDEST_PERCENTILE)),
+        np.asarray(np.percentile(apertures, WIDEST_PERCENTILE), np.float32),
     )
+
+
+def _explain(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean and components of faces (N, SIDE · SIDE · 3), and what these leave of each, (N, SIDE, SIDE)."""
+    mean = flat.mean(0)
+    apart = flat - mean
+    axes = np.linalg.svd(apart, full_matrices=False)[2][: min(COMPONENTS, len(flat) // 3)]
+    tints = np.tile(np.eye(3, dtype=np.float32), (1, SIDE * SIDE))
+    components = np.linalg.qr(np.concatenate([axes, tints]).T)[0].T
+    return mean, components, _size(apart - apart @ components.T @ components)
 
 
 def _size(apart: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lipwright.data.face_space import Pose
 from lipwright.data.mouth import INNER_LIPS, LIPS, OUTER_LIPS
-from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.bank import Bank, even_boxes
 from lipwright.pipeline.render.warp import Box
 
 MOVING = np.array(
@@ -142,11 +142,7 @@ def _moving(bank: Bank, index: int, mouth: np.ndarray) -> np.ndarray:
 
 def _mask(points: np.ndarray, hull: np.ndarray, unit: float, size: tuple[int, int]) -> Mask:
     reach = WIDENED * unit + 4
-    low = np.floor((hull.min((0, 1)) - reach) / 2) * 2
-    high = np.ceil((hull.max((0, 1)) + reach) / 2) * 2
-    limit = np.array(size) // 2 * 2
-    left, top = np.clip(low, 0, limit).astype(int).tolist()
-    right, bottom = np.clip(high, 0, limit).astype(int).tolist()
+    left, top, right, bottom = even_boxes(hull.min(0) - reach, hull.max(0) + reach, *size)[0].tolist()
     shape = ((bottom - top) // 2, (right - left) // 2)
     outside = np.ones(shape, np.uint8)
     cv2.fillConvexPoly(outside, ((hull[:, 0] - (left, top)) / 2).round().astype(np.int32), 0)

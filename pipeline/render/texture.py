@@ -12,14 +12,20 @@ import cv2
 import numpy as np
 
 from lipwright.data.mouth import LIPS, OUTER_LIPS
-from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.warp import Box, thin_plate_warp
+from lipwright.pipeline.render.bank import Bank, Window
+from lipwright.pipeline.render.warp import Box, Warp, thin_plate_warp
 
 LEAD = 0.5
 """How far the best window goes before the others between the lips: alone it is sharpest, but jumps when another follows it."""
 
 LIPS_EDGE = 0.04
 """Round the opening, over this share of its width, it does so in full; over as much again no longer."""
+
+
+def read_windows(bank: Bank, windows: list[int], to: np.ndarray, starts: np.ndarray, box: Box) -> tuple[list[Window], Warp]:
+    """Read windows of the bank, and compute the warps that bring them to one shape; parameters as of `mouth_texture`."""
+    read = [bank.window(index) for index in windows]
+    return read, thin_plate_warp(to, starts - np.stack([w.corner for w in read])[:, None], box)
 
 
 def mouth_texture(
@@ -43,8 +49,7 @@ def mouth_texture(
     half : ndarray, shape (h / 2, w / 2, 3), float32
         Luma and chroma of all, on the grid of chroma samples.
     """
-    read = [bank.window(index) for index in windows]
-    warp = thin_plate_warp(to, starts - np.stack([w.corner for w in read])[:, None], box)
+    read, warp = read_windows(bank, windows, to, starts, box)
     y = cv2.remap(read[0].y, *warp.maps(0), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     halves = [
         cv2.remap(w.half, *warp.maps(k, 2), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for k, w in enumerate(read)

@@ -143,3 +143,13 @@ def test_angles_tell_where_a_face_looks(yaw: float, pitch: float) -> None:
     assert np.sign(found_pitch) == np.sign(nose[1].round(9))
     if yaw == 0 or pitch == 0:
         np.testing.assert_allclose([abs(found_yaw), abs(found_pitch)], [abs(yaw), abs(pitch)], atol=1e-6)
+
+
+def test_a_plane_that_faces_the_face_is_placed_like_its_points() -> None:
+    rng = np.random.default_rng(7)
+    pose = random_pose(rng, 20)
+    corner, step = (-0.4, 0.5, -0.2), 0.03
+    grid = rng.uniform(0, 30, (12, 2))
+    on_plane = np.column_stack([np.array(corner[:2]) + step * grid, np.full(12, corner[2])])
+    there = np.einsum("fij,pj->fpi", pose.from_plane(corner, step), np.column_stack([grid, np.ones(12)]))
+    np.testing.assert_allclose(there, pose.to_pixels(on_plane)[..., :2], atol=1e-9)

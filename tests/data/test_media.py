@@ -307,15 +307,6 @@ def test_an_odd_edge_is_repeated_once(bars: Make, picture, size: tuple[int, int]
         assert np.abs(y[-1] - y[height - 1]).max() <= 6
 
 
-def test_window_is_the_picture_at_full_chroma(picture) -> None:
-    frame = picture(96, 64, 3)
-    window = frame.window((16, 8, 80, 56))
-    assert window.shape == (48, 64, 3)
-    np.testing.assert_array_equal(window[..., 0], frame.y[8:56, 16:80])
-    inner = np.abs(window[::2, ::2, 1].astype(int) - frame.u[4:28, 8:40])
-    assert np.median(inner) == 0
-
-
 def test_a_copy_is_ones_own(picture) -> None:
     frame = picture(64, 48)
     before = frame.y.copy()

@@ -78,31 +78,19 @@ class Guise:
         return self.encode(name, video=list(zip(times, shown, strict=True)), **how)
 
 
-@pytest.fixture(scope="module")
-def talk_frames(talk: Any) -> list[Yuv]:
-    """Return the decoded frames of the talk."""
-    return [frame.yuv() for frame in read_frames(probe(talk.path))]
-
-
-@pytest.fixture(scope="module")
-def talk_face(talk: Any) -> FaceTrack:
-    """Return the face track of the talk."""
-    return face_track(probe(talk.path))
-
-
 @pytest.fixture
-def guise(encode: Encode, talk_frames: list[Yuv], talk_face: FaceTrack, tone: Any) -> Guise:
+def guise(encode: Encode, talk_pictures: list[Yuv], talk_track: FaceTrack, tone: Any) -> Guise:
     """Return what targets are made of."""
     part = slice(SHOWN, SHOWN + FRAMES)
-    opening = aperture(measure_mouth(talk_face))
-    closed, widest = talk_frames[int(opening.argmin())], talk_frames[int(opening.argmax())]
-    return Guise(encode, talk_frames[part], talk_face.points[part], closed, widest, tone(float(FRAMES / RATE), 48000))
+    opening = aperture(measure_mouth(talk_track))
+    closed, widest = talk_pictures[int(opening.argmin())], talk_pictures[int(opening.argmax())]
+    return Guise(encode, talk_pictures[part], talk_track.points[part], closed, widest, tone(float(FRAMES / RATE), 48000))
 
 
 @pytest.fixture(scope="module")
-def mouth(talk_face: FaceTrack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mouth(talk_track: FaceTrack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a mouth track that says another part of the talk, from time zero on."""
-    path, own = tmp_path_factory.mktemp("mouth") / "mouth.json", track_of(talk_face)
+    path, own = tmp_path_factory.mktemp("mouth") / "mouth.json", track_of(talk_track)
     steps = slice(4 * SAID, 4 * (SAID + FRAMES))
     replace(own, xyz=own.xyz[steps], valid=own.valid[steps]).save(path)
     return path

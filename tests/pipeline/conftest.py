@@ -12,8 +12,8 @@ import pytest
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
-from lipwright.data.landmarks import FaceTrack, face_track
-from lipwright.data.media import Yuv, file_sha256, probe, read_frames
+from lipwright.data.landmarks import FaceTrack
+from lipwright.data.media import file_sha256, probe
 from lipwright.data.mouth import INNER_LIPS, OUTER_LIPS
 from lipwright.pipeline.render.bank import Bank, collect_windows
 
@@ -101,18 +101,6 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_corpus: Callable[..., 
 
 
 @pytest.fixture(scope="session")
-def talk_track(talk: Any) -> FaceTrack:
-    """Return the face track of the talking photograph."""
-    return face_track(probe(talk.path))
-
-
-@pytest.fixture(scope="session")
 def talk_bank(talk: Any, talk_track: FaceTrack) -> Bank:
     """Return the bank of the talking photograph's own footage."""
     return collect_windows(probe(talk.path), talk_track, file_sha256(talk.path))
-
-
-@pytest.fixture(scope="session")
-def talk_pictures(talk: Any) -> list[Yuv]:
-    """Return the decoded frames of the talking photograph."""
-    return [frame.yuv() for frame in read_frames(probe(talk.path))]
