@@ -22,6 +22,7 @@ from lipwright.data.media import probe
 from lipwright.pipeline.judge_picture import judge_renderer
 from lipwright.pipeline.render import composite
 from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.texture import mouth_texture, read_windows
 from lipwright.pipeline.render.warp import Box
 
@@ -29,14 +30,12 @@ COLUMNS = ("aperture_r", "aperture_gain", "width_r", "lmd_ratio", "lag_ms", "clo
            "mouth_ssim", "sharpness_ratio", "flicker_ratio", "outside_max_abs", "mask_share")  # fmt: skip
 
 
-def single_texture(
-    bank: Bank, windows: list[int], shares: np.ndarray, to: np.ndarray, starts: np.ndarray, box: Box
-) -> tuple[np.ndarray, np.ndarray]:
+def single_texture(bank: Bank, joined: Joined, to: np.ndarray, starts: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Take the best window alone."""
-    return mouth_texture(bank, windows[:1], np.ones(1), to, starts[:1], box)
+    return mouth_texture(bank, Joined.alone(int(joined.windows[0])), to, starts[:1], box)
 
 
-def _stacked(bank: Bank, windows: list[int], to: np.ndarray, starts: np.ndarray, box: Box, step: int) -> np.ndarray:
+def _stacked(bank: Bank, windows: np.ndarray, to: np.ndarray, starts: np.ndarray, box: Box, step: int) -> np.ndarray:
     """Warp all windows: their luma, (N, h, w), or with `step` 2 all three at half size, (N, h / 2, w / 2, 3)."""
     read, warp = read_windows(bank, windows, to, starts, box)
     images = [w.half if step == 2 else w.y for w in read]
@@ -45,25 +44,21 @@ def _stacked(bank: Bank, windows: list[int], to: np.ndarray, starts: np.ndarray,
     )
 
 
-def mean_texture(
-    bank: Bank, windows: list[int], shares: np.ndarray, to: np.ndarray, starts: np.ndarray, box: Box
-) -> tuple[np.ndarray, np.ndarray]:
+def mean_texture(bank: Bank, joined: Joined, to: np.ndarray, starts: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Merge all windows by their weighted mean, detail too."""
-    y, half = (np.tensordot(shares, _stacked(bank, windows, to, starts, box, step), 1) for step in (1, 2))
+    y, half = (np.tensordot(joined.shares, _stacked(bank, joined.windows, to, starts, box, step), 1) for step in (1, 2))
     return y.round().astype(np.uint8), half.astype(np.float32)
 
 
-def median_texture(
-    bank: Bank, windows: list[int], shares: np.ndarray, to: np.ndarray, starts: np.ndarray, box: Box
-) -> tuple[np.ndarray, np.ndarray]:
+def median_texture(bank: Bank, joined: Joined, to: np.ndarray, starts: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Merge all windows by their weighted median, detail too."""
 
     def median(images: np.ndarray) -> np.ndarray:
         order = images.argsort(0)
-        half_way = (np.cumsum(shares[order], 0) >= 0.5).argmax(0)
+        half_way = (np.cumsum(joined.shares[order], 0) >= 0.5).argmax(0)
         return np.take_along_axis(np.take_along_axis(images, order, 0), half_way[None], 0)[0]
 
-    y, half = (median(_stacked(bank, windows, to, starts, box, step)) for step in (1, 2))
+    y, half = (median(_stacked(bank, joined.windows, to, starts, box, step)) for step in (1, 2))
     return y, half.astype(np.float32)
 
 

@@ -75,11 +75,11 @@ def painted_frames(
     asked, own = mouths.copy(), pose.to_face(points[rows][:, LIPS].astype(np.float64))
     asked[paint] = sharpen(mouths[paint], times_s[paint])
     asked[paint] += (1 - strength[paint, None, None]) * (own[paint] - asked[paint])
-    windows = join_windows(bank, asked, pose, choose_windows(bank, asked, pose, paint))
+    joined = join_windows(bank, asked, pose, choose_windows(bank, asked, pose, paint))
     for k, picture in enumerate(pictures):
         here, (height, width) = pose[np.array([k])], picture.y.shape
-        if windows[k] and are_windows(window_boxes(here, width, height))[0]:
-            yield paint_mouth(picture, points[rows[k]], here, asked[k], bank, windows[k], strength=float(strength[k]))
+        if (windows := joined[k]) and are_windows(window_boxes(here, width, height))[0]:
+            yield paint_mouth(picture, points[rows[k]], here, asked[k], bank, windows, strength=float(strength[k]))
         else:
             yield picture
 

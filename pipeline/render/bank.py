@@ -22,7 +22,7 @@ from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media, Yuv, read_frames
-from lipwright.data.mouth import LIPS
+from lipwright.data.mouth import INNER_LIPS, LIPS
 
 if TYPE_CHECKING:
     from lipwright.pipeline.render.occlusion import Likeness
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 MOST_WINDOWS = 2000
 """Of longer footage, an evenly spaced selection is kept: more of the same mouths would not look better."""
 
-BANK_VERSION = "4"
+BANK_VERSION = "5"
 SHARP_PX = 64
 """Pixels a unit of face space at which sharpness is measured: finer is grain."""
+
+LOOK_DEPTHS = (0.15, 0.38, 0.62, 0.85)
+"""Where a mouth's look is taken, between the inner lips, from the upper one down."""
 
 _CORNERS = np.array([(x, y, z) for x in (-0.85, 0.85) for y in (0.2, 1.95) for z in (-0.4, 0.2)])
 """A box of face space round all that a mouth's painting may need: nose tip to collar, cheek to cheek."""
@@ -110,6 +113,8 @@ class Bank:
         Landmarks in face space.
     sharpness : ndarray, shape (N,), float32
         Of the mouths, against the footage's median; 1 for all until `measure_sharpness`.
+    looks : ndarray, shape (N, L), float32
+        What is seen between the lips, luma / 255 on a grid that opens with them; 0 until `measure_looks`.
     clear : ndarray, shape (N,), bool
         Windows with nothing before the mouth; all, until something was looked for.
     likeness
@@ -123,6 +128,7 @@ class Bank:
     pose: Pose
     face: np.ndarray
     sharpness: np.ndarray
+    looks: np.ndarray
     clear: np.ndarray
     likeness: Likeness | None = None
 
@@ -178,11 +184,35 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
     span = "" if end_s is None else f"-{frames[-1]}"
     file = cache.cached_path("banks", f"{sha256}-{BANK_VERSION}{span}.yuv")
     bank = Bank(
-        file, frames, boxes[frames], points, pose[frames], face, np.ones(len(frames), np.float32), np.ones(len(frames), bool)
+        file,
+        frames,
+        boxes[frames],
+        points,
+        pose[frames],
+        face,
+        sharpness=np.ones(len(frames), np.float32),
+        looks=np.zeros((len(frames), 1), np.float32),
+        clear=np.ones(len(frames), bool),
     )
     if not file.exists() or file.stat().st_size != bank.offsets[-1]:
         _write_windows(bank, media)
     return bank
+
+
+def measure_looks(bank: Bank) -> np.ndarray:
+    """Return what is seen between the lips of each window, (N, L) float32: teeth, tongue, or the dark."""
+    count = len(INNER_LIPS) // 2
+    depth = np.array(LOOK_DEPTHS)[:, None, None]
+    looks = np.zeros((len(bank.frames), len(LOOK_DEPTHS) * (count - 1)), np.float32)
+    for k in range(len(looks)):
+        window = bank.window(k)
+        inner = bank.points[k, INNER_LIPS, :2] - window.corner
+        lower, upper = inner[1:count], inner[:count:-1]  # from corner to corner, without the corners
+        at = (((1 - depth) * upper + depth * lower - 0.5) / 2).astype(np.float32)
+        y = window.half[..., 0]
+        luma = cv2.remap(y, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        looks[k] = luma.ravel() / 255
+    return looks
 
 
 def measure_sharpness(bank: Bank) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from lipwright.data.face_space import Pose
+from lipwright.data.mouth import aperture
 from lipwright.pipeline.render.bank import Bank
 
 CANDIDATES = 24
@@ -34,6 +37,12 @@ FAR = 100.0
 SWITCH_COST = 3e-4
 JUMP_WEIGHT = 1.0
 """Cost of leaving the running order of the footage, and of the jump in shape when it is left."""
+
+DISSOLVED = 0.3
+"""How much of the detail comes already, and still, from the window on the other side of a change of windows."""
+
+LOOK_WEIGHT = 0.15
+"""Cost of other teeth, tongue or dark between the lips than before: squared difference of luma / 255, times the aperture."""
 
 
 def _embed(mouths: np.ndarray, pose: Pose) -> np.ndarray:
@@ -100,6 +109,7 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
     asked = _embed(mouths[rows], pose[rows])
     distance, near = _nearest(shown, asked, CANDIDATES)
     cost = distance**2 + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2  # (F, C)
+    opening = LOOK_WEIGHT * np.maximum(aperture(mouths[rows]), 0)
     best = cost[0]
     back = np.zeros(near.shape, np.int64)
     for t in range(1, len(rows)):
@@ -107,7 +117,9 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
         jump = ((shown[before][:, None] - shown[now][None]) ** 2).sum(-1)  # (C before, C now)
         follows = np.abs(bank.frames[now][None] - bank.frames[before][:, None]) <= 1
         follows |= rows[t] - rows[t - 1] > 1  # nobody sees a jump across frames that are not painted
-        total = best[:, None] + np.where(follows, 0.0, SWITCH_COST + JUMP_WEIGHT * jump)
+        jump *= JUMP_WEIGHT
+        jump += opening[t] * ((bank.looks[before][:, None] - bank.looks[now][None]) ** 2).mean(-1)
+        total = best[:, None] + np.where(follows, 0.0, SWITCH_COST + jump)
         back[t] = total.argmin(0)
         best = total.min(0) + cost[t]
     path = int(best.argmin())
@@ -117,8 +129,32 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
     return chosen
 
 
-def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray) -> list[list[tuple[int, float]]]:
-    """Give each frame the windows whose texture is merged, and their shares, which add up to 1.
+@dataclass(frozen=True)
+class Joined:
+    """The windows that a frame's texture is made of.
+
+    Attributes
+    ----------
+    windows : ndarray, shape (N,), int64
+        Indices into the bank, the one that leads first.
+    shares : ndarray, shape (N,), float64
+        Of the whole texture; they add up to 1.
+    leads : ndarray, shape (N,), float64
+        Of its detail; they add up to 1, and are 0 for all but one or two.
+    """
+
+    windows: np.ndarray
+    shares: np.ndarray
+    leads: np.ndarray
+
+    @staticmethod
+    def alone(window: int) -> Joined:
+        """Join nothing to a window."""
+        return Joined(np.array([window]), np.ones(1), np.ones(1))
+
+
+def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray) -> list[Joined | None]:
+    """Give each frame the windows whose texture is merged: the nearest that look like the chosen one.
 
     Parameters
     ----------
@@ -130,18 +166,30 @@ def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray)
     Returns
     -------
     list
-        For each frame (window, share) pairs, the chosen window first; empty where a frame is not painted.
+        None where a frame is not painted.
     """
-    joined: list[list[tuple[int, float]]] = [[] for _ in chosen]
+    joined: list[Joined | None] = [None for _ in chosen]
     rows = np.flatnonzero(chosen >= 0)
     if not len(rows):
         return joined
     shown, asked = _shown(bank), _embed(mouths[rows], pose[rows])
-    _, near = _nearest(shown, asked, JOINED)
-    for row, want, beside in zip(rows, asked, near, strict=True):
-        first = int(chosen[row])
-        windows = [first, *(int(w) for w in beside if w != first)][: near.shape[1]]
-        squared = ((shown[windows] - want) ** 2).sum(1)
-        shares = np.exp(-2 * squared / max(squared.max(), 1e-12))
-        joined[row] = list(zip(windows, (shares / shares.sum()).tolist(), strict=True))
+    _, near = _nearest(shown, asked, CANDIDATES)
+    opening = LOOK_WEIGHT * np.maximum(aperture(mouths[rows]), 0)
+    for row, want, beside, weight in zip(rows, asked, near, opening, strict=True):
+        first = chosen[row]
+        leads = {int(first): 1.0}
+        for other in chosen[max(row - 1, 0) : row + 2]:
+            if other >= 0 and abs(bank.frames[other] - bank.frames[first]) > 1:
+                leads[int(other)] = leads.get(int(other), 0) + DISSOLVED
+                leads[int(first)] -= DISSOLVED
+        leading = np.array(list(leads))
+        others = beside[~np.isin(beside, leading)]
+        windows = np.concatenate([leading, others])
+        apart = ((shown[windows] - want) ** 2).sum(1) + weight * ((bank.looks[windows] - bank.looks[first]) ** 2).mean(1)
+        count = len(leading)
+        nearest = np.concatenate([np.arange(count), count + np.argsort(apart[count:], kind="stable")])[:JOINED]
+        windows, apart = windows[nearest], apart[nearest]
+        shares = np.exp(-2 * apart / max(apart.max(), 1e-12))
+        lead = np.array([leads.get(int(w), 0.0) for w in windows])
+        joined[row] = Joined(windows, shares / shares.sum(), lead)
     return joined

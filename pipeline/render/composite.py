@@ -8,7 +8,6 @@ samples outside the mask are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +16,7 @@ import numpy as np
 from lipwright.data.face_space import Pose
 from lipwright.data.media import Yuv
 from lipwright.pipeline.render.bank import Bank, Window, window_boxes
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.occlusion import free_part
 from lipwright.pipeline.render.shape import Mask, lower_face
 from lipwright.pipeline.render.texture import mouth_texture
@@ -27,6 +27,9 @@ EDGES = (0.02, 0.04, 0.08)
 
 LIGHT = 0.25
 """Standard deviation over which the difference at the mask's edge is spread inwards, in units of face space."""
+
+FOREIGN = 12.0
+"""Levels by which texture and frame may differ at the mask's edge by light: more is another thing, such as a collar."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def paint_mouth(
     pose: Pose,
     mouth: np.ndarray,
     bank: Bank,
-    windows: Sequence[tuple[int, float]],
+    joined: Joined,
     *,
     strength: float = 1.0,
 ) -> Painted:
@@ -64,19 +67,18 @@ def paint_mouth(
         Its head pose (one frame).
     mouth : ndarray, shape (40, 3), float32
         The mouth to paint, face space.
-    bank, windows
-        The windows to paint from, the one that gives the detail first, and their shares, which add up to 1.
+    bank, joined
+        The windows to paint from.
     strength
         Share of the painting in what is seen, 1 all; below, the source shows through.
     """
     height, width = picture.y.shape
-    chosen, shares = [index for index, _ in windows], np.array([share for _, share in windows])
-    to, starts, mask = lower_face(points, pose, mouth, bank, chosen, shares, (width, height))
+    to, starts, mask = lower_face(points, pose, mouth, bank, joined, (width, height))
     left, top, right, bottom = mask.box
     out = picture.copy()
     half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
     own = (out.y[top:bottom, left:right], out.u[half], out.v[half])
-    y, below = mouth_texture(bank, chosen, shares, to, starts, mask.box)
+    y, below = mouth_texture(bank, joined, to, starts, mask.box)
     weight = np.full(mask.inside.shape, strength, np.float32)
     if bank.likeness is not None:
         hidden = bank.likeness.hidden(Window.of(picture, window_boxes(pose, width, height)[0]), points, pose)
@@ -119,9 +121,10 @@ def _blend(
 def _light(difference: np.ndarray, mask: Mask, weight: np.ndarray, unit: float) -> np.ndarray:
     """Spread the difference along the mask's edge smoothly over all of it."""
     edge = weight * ((mask.depth > 0) & (mask.depth < EDGES[1]))
+    edge *= 1 / (1 + ((difference**2).sum(2) / FOREIGN**2) ** 2)
     step = max(1, round(LIGHT * unit / 2 / 4))  # at a quarter of the spread a coarser grid holds it
     size = (max(1, edge.shape[1] // step), max(1, edge.shape[0] // step))
-    stack = np.concatenate([np.clip(difference, -40, 40) * edge[..., None], edge[..., None]], 2)
+    stack = np.concatenate([difference * edge[..., None], edge[..., None]], 2)
     small = cv2.GaussianBlur(cv2.resize(stack, size, interpolation=cv2.INTER_AREA), (0, 0), 4, borderType=cv2.BORDER_CONSTANT)
     spread = small[..., :3] / np.maximum(small[..., 3:], 1e-6)
     return cv2.resize(spread, edge.shape[::-1], interpolation=cv2.INTER_LINEAR)

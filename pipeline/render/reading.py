@@ -28,7 +28,8 @@ from lipwright.data.landmarks import FaceTrack, Landmarker, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
 from lipwright.data.mouth import LIPS, LONGEST_GAP_S, aperture
 from lipwright.pipeline.progress import Progress, told_as
-from lipwright.pipeline.render.bank import Bank, collect_windows, evenly, measure_sharpness
+from lipwright.pipeline.render.bank import Bank, collect_windows, evenly, measure_looks, measure_sharpness
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.composite import paint_mouth
 from lipwright.pipeline.render.occlusion import MOST_FACES, Likeness, learn_likeness, small_face
 from lipwright.pipeline.render.shape import MOVING
@@ -97,13 +98,16 @@ def build_bank(
         known = load_file(file)
         if known["read"].shape != (len(bank.frames), len(READ), 3):
             raise ValueError(known["read"].shape)
+        labels = sharpen(known["read"], track.times_s[bank.frames])
     except (FileNotFoundError, SafetensorError, KeyError, ValueError):
         known = {"read": read_again(bank, media, progress), "sharpness": measure_sharpness(bank)}
+        labels = sharpen(known["read"], track.times_s[bank.frames])
+        known["looks"] = measure_looks(_relabelled(bank, labels))
         if likeness := likeness_of(bank):
             known |= vars(likeness) | {"clear": look_for_hidden(bank, likeness)}
         with whole_file(file) as partial:
             save_file({name: np.asarray(values, order="C") for name, values in known.items()}, partial)
-    bank = replace(_relabelled(bank, sharpen(known["read"], track.times_s[bank.frames])), sharpness=known["sharpness"])
+    bank = replace(_relabelled(bank, labels), sharpness=known["sharpness"], looks=known["looks"])
     if "clear" not in known:
         return bank
     likeness = Likeness(**{part.name: known[part.name] for part in fields(Likeness)})
@@ -163,7 +167,7 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
 
         def read(row: int, picture: Yuv, time_s: float, find: Landmarker, window: int) -> np.ndarray | None:
             painted = paint_mouth(
-                picture, bank.points[row], bank.pose[np.array([row])], bank.mouths[window], bank, [(window, 1.0)]
+                picture, bank.points[row], bank.pose[np.array([row])], bank.mouths[window], bank, Joined.alone(window)
             )
             face = find(to_rgb(painted.picture.to_picture(colour)), time_s)
             return None if face is None else face[0]

@@ -16,6 +16,7 @@ import numpy as np
 from lipwright.data.face_space import Pose
 from lipwright.data.mouth import INNER_LIPS, LIPS, OUTER_LIPS
 from lipwright.pipeline.render.bank import Bank, even_boxes
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.warp import Box
 
 MOVING = np.array(
@@ -88,7 +89,7 @@ class Mask:
 
 
 def lower_face(
-    points: np.ndarray, pose: Pose, mouth: np.ndarray, bank: Bank, windows: list[int], shares: np.ndarray, size: tuple[int, int]
+    points: np.ndarray, pose: Pose, mouth: np.ndarray, bank: Bank, joined: Joined, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, Mask]:
     """Lay out the lower face of one frame.
 
@@ -100,8 +101,8 @@ def lower_face(
         Its head pose (one frame).
     mouth : ndarray, shape (40, 3), float32
         The mouth to paint, face space.
-    bank, windows, shares
-        The N windows to paint from, and their shares (N,), which add up to 1.
+    bank, joined
+        The N windows to paint from.
     size
         Width and height of the frame.
 
@@ -113,6 +114,7 @@ def lower_face(
         Where they are in each window's frame, pixels.
     mask
     """
+    windows, shares = joined.windows, joined.shares
     mean = np.tensordot(shares, bank.mouths[windows].astype(np.float64), 1)
     mouth = mean + BEYOND * (mouth - mean)
     asked = np.tensordot(shares, np.stack([_moving(bank, index, mouth) for index in windows]), 1)
@@ -123,7 +125,7 @@ def lower_face(
     weight = np.clip((depth + WIDENED) / MEET, 0, 1)[:, None]
     moving = own + weight * (moving - own)
     to = np.concatenate([pose.to_pixels(mouth)[0, :, :2], moving, points[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
-    shown, poses = bank.points[windows], bank.pose[np.array(windows)]
+    shown, poses = bank.points[windows], bank.pose[windows]
     starts = np.concatenate(
         [shown[:, LIPS, :2], shown[:, MOVING, :2], shown[:, STILL, :2], poses.to_pixels(COLLAR)[..., :2]], 1
     )

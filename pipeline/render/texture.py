@@ -13,30 +13,29 @@ import numpy as np
 
 from lipwright.data.mouth import LIPS, OUTER_LIPS
 from lipwright.pipeline.render.bank import Bank, Window
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.warp import Box, Warp, thin_plate_warp
 
-LEAD = 0.5
+LEAD = 0.75
 """How far the best window goes before the others between the lips: alone it is sharpest, but jumps when another follows it."""
 
 LIPS_EDGE = 0.04
 """Round the opening, over this share of its width, it does so in full; over as much again no longer."""
 
 
-def read_windows(bank: Bank, windows: list[int], to: np.ndarray, starts: np.ndarray, box: Box) -> tuple[list[Window], Warp]:
+def read_windows(bank: Bank, windows: np.ndarray, to: np.ndarray, starts: np.ndarray, box: Box) -> tuple[list[Window], Warp]:
     """Read windows of the bank, and compute the warps that bring them to one shape; parameters as of `mouth_texture`."""
     read = [bank.window(index) for index in windows]
     return read, thin_plate_warp(to, starts - np.stack([w.corner for w in read])[:, None], box)
 
 
-def mouth_texture(
-    bank: Bank, windows: list[int], shares: np.ndarray, to: np.ndarray, starts: np.ndarray, box: Box
-) -> tuple[np.ndarray, np.ndarray]:
+def mouth_texture(bank: Bank, joined: Joined, to: np.ndarray, starts: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Warp windows to one shape and merge them.
 
     Parameters
     ----------
-    bank, windows, shares
-        The N windows, the one that gives the detail first, and their shares (N,).
+    bank, joined
+        The N windows.
     to, starts
         Control points: their goals (P, 2), and where they are in the windows' frames (N, P, 2); pixels.
     box
@@ -45,18 +44,21 @@ def mouth_texture(
     Returns
     -------
     y : ndarray, shape (h, w), uint8
-        Luma of the best window.
+        Luma of what leads.
     half : ndarray, shape (h / 2, w / 2, 3), float32
         Luma and chroma of all, on the grid of chroma samples.
     """
-    read, warp = read_windows(bank, windows, to, starts, box)
-    y = cv2.remap(read[0].y, *warp.maps(0), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    halves = [
-        cv2.remap(w.half, *warp.maps(k, 2), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for k, w in enumerate(read)
-    ]
-    merged = np.tensordot(shares.astype(np.float32), np.stack(halves).astype(np.float32), 1)
-    merged += LEAD * _between_lips(to, box)[..., None] * (halves[0] - merged)
-    return y, merged
+    read, warp = read_windows(bank, joined.windows, to, starts, box)
+    halves = np.stack(
+        [cv2.remap(w.half, *warp.maps(k, 2), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for k, w in enumerate(read)]
+    ).astype(np.float32)
+    merged = np.tensordot(joined.shares.astype(np.float32), halves, 1)
+    leads = joined.leads.astype(np.float32)
+    merged += LEAD * _between_lips(to, box)[..., None] * (np.tensordot(leads, halves, 1) - merged)
+    y = np.zeros((box[3] - box[1], box[2] - box[0]), np.float32)
+    for k in np.flatnonzero(leads).tolist():
+        y += leads[k] * cv2.remap(read[k].y, *warp.maps(k), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return y.round().astype(np.uint8), merged
 
 
 def _between_lips(to: np.ndarray, box: Box) -> np.ndarray:

@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from lipwright.data.errors import FaceError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Yuv, file_sha256, probe
-from lipwright.data.mouth import measure_mouth
-from lipwright.pipeline.render.bank import MOST_WINDOWS, Bank, collect_windows, window_boxes
+from lipwright.data.mouth import INNER_LIPS, aperture, measure_mouth
+from lipwright.pipeline.render.bank import MOST_WINDOWS, Bank, collect_windows, measure_looks, window_boxes
 
 
 def test_windows_are_the_footage_itself(talk_bank: Bank, talk_pictures: list[Yuv]) -> None:
@@ -82,3 +83,16 @@ def test_a_box_is_clipped_to_the_picture(talk_bank: Bank) -> None:
     boxes = window_boxes(talk_bank.pose, 161, 181)
     assert (boxes <= [160, 180, 160, 180]).all()
     assert Path(talk_bank.file).stat().st_size == talk_bank.offsets[-1]
+
+
+def test_looks_are_the_light_between_the_lips(talk_bank: Bank) -> None:
+    looks, seen = measure_looks(talk_bank), []
+    wide = np.flatnonzero(aperture(talk_bank.mouths) > 0.1)
+    for k in wide:
+        window = talk_bank.window(int(k))
+        inside = np.zeros(window.y.shape, np.uint8)
+        cv2.fillPoly(inside, [(talk_bank.points[k, INNER_LIPS, :2] - window.corner).round().astype(np.int32)], 1)
+        seen.append(window.y[inside > 0].mean() / 255)
+    assert len(wide) > 10
+    assert looks.shape[0] == len(talk_bank.frames)
+    assert np.corrcoef(looks[wide].mean(1), seen)[0, 1] > 0.9

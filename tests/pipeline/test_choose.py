@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 
 from lipwright.data.face_space import Pose
-from lipwright.data.mouth import LIPS
+from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.choose import FADE_DEG, JOINED, TURNED_DEG, choose_windows, join_windows, paint_strength
+from lipwright.pipeline.render.choose import (
+    DISSOLVED,
+    FADE_DEG,
+    JOINED,
+    TURNED_DEG,
+    choose_windows,
+    join_windows,
+    paint_strength,
+)
 
 FRAMES = 60
 
@@ -24,7 +32,15 @@ def _bank(mouths: np.ndarray) -> tuple[Bank, Pose]:
     face[:, LIPS] = mouths
     nowhere = np.zeros((count, 4), np.int64)
     return Bank(
-        Path("none"), np.arange(count), nowhere, face * 100, pose, face, np.ones(count, np.float32), np.ones(count, bool)
+        Path("none"),
+        np.arange(count),
+        nowhere,
+        face * 100,
+        pose,
+        face,
+        sharpness=np.ones(count, np.float32),
+        looks=np.zeros((count, 1), np.float32),
+        clear=np.ones(count, bool),
     ), pose
 
 
@@ -77,26 +93,60 @@ def test_the_chosen_window_leads_those_that_are_joined(talked: np.ndarray) -> No
     valid = np.arange(FRAMES) % 7 != 3
     chosen = choose_windows(bank, talked, pose, valid)
     joined = join_windows(bank, talked, pose, chosen)
-    assert [windows[0][0] if windows else -1 for windows in joined] == chosen.tolist()
-    for windows in filter(None, joined):
-        assert len({w for w, _ in windows}) == JOINED
-        shares = [share for _, share in windows]
-        assert sum(shares) == pytest.approx(1)
-        assert shares[0] == max(shares)  # it shows the very mouth
+    assert [int(j.windows[0]) if j else -1 for j in joined] == chosen.tolist()
+    for j in filter(None, joined):
+        assert len(set(j.windows)) == JOINED
+        assert j.shares.sum() == pytest.approx(1)
+        assert j.shares[0] == j.shares.max()  # it shows the very mouth
+        assert j.leads.tolist() == [1.0] + [0.0] * (JOINED - 1)  # the footage runs on
 
 
 def test_windows_nearer_in_shape_have_larger_shares(talked: np.ndarray) -> None:
     bank, pose = _bank(talked)
-    for k, windows in enumerate(join_windows(bank, talked, pose, np.arange(FRAMES))):
-        away = [float(np.square(talked[w] - talked[k]).sum()) for w, _ in windows]
-        shares = [share for _, share in windows]
-        assert [shares[i] for i in np.argsort(away)] == sorted(shares, reverse=True)
+    for k, j in enumerate(join_windows(bank, talked, pose, np.arange(FRAMES))):
+        assert j
+        away = np.square(talked[j.windows] - talked[k]).sum((1, 2))
+        assert j.shares[np.argsort(away)].tolist() == sorted(j.shares, reverse=True)
 
 
 def test_a_bank_smaller_than_what_is_joined_gives_all_it_has(talked: np.ndarray) -> None:
     bank, pose = _bank(talked[:2])
-    joined = join_windows(bank, talked[:2], pose, np.array([1, -1]))
-    assert [sorted(w for w, _ in windows) for windows in joined] == [[0, 1], []]
+    both, none = join_windows(bank, talked[:2], pose, np.array([1, -1]))
+    assert both
+    assert both.windows.tolist() == [1, 0]
+    assert none is None
+
+
+def test_windows_dissolve_where_the_running_order_is_left(talked: np.ndarray) -> None:
+    bank, pose = _bank(talked)
+    chosen = np.array([3, 4, 40, 41, -1, 9])
+    joined = join_windows(bank, talked[chosen], pose[np.maximum(chosen, 0)], chosen)
+    leads = [dict(zip(j.windows.tolist(), j.leads.tolist(), strict=True)) if j else {} for j in joined]
+    assert [{w: share for w, share in lead.items() if share} for lead in leads] == [
+        {3: 1.0},
+        {4: 1 - DISSOLVED, 40: DISSOLVED},
+        {40: 1 - DISSOLVED, 4: DISSOLVED},
+        {41: 1.0},
+        {},
+        {9: 1.0},
+    ]
+
+
+def test_teeth_stay_while_the_lips_hold_still(talked: np.ndarray) -> None:
+    """Of windows with nearly one mouth, those that look alike between the lips follow and join one another."""
+    rng = np.random.default_rng(8)
+    wide = talked[[int(aperture(talked).argmax())] * FRAMES]
+    near = (wide + rng.normal(0, 0.01, wide.shape)).astype(np.float32)
+    bank, pose = _bank(near)
+    teeth = np.arange(FRAMES) % 2 == 0
+    bank = replace(bank, frames=np.arange(FRAMES) * 5, looks=np.repeat(0.7 * teeth[:, None], 36, 1).astype(np.float32))
+    asked = (wide + rng.normal(0, 0.01, wide.shape)).astype(np.float32)
+    chosen = choose_windows(bank, asked, pose, np.ones(FRAMES, bool))
+    changes = np.diff(teeth[chosen].astype(int)) != 0
+    blind = choose_windows(replace(bank, looks=0 * bank.looks), asked, pose, np.ones(FRAMES, bool))
+    assert changes.sum() < (np.diff(teeth[blind].astype(int)) != 0).sum()
+    joined = join_windows(bank, asked, pose, chosen)
+    assert np.mean([teeth[j.windows] == teeth[j.windows[0]] for j in joined if j]) > 0.95
 
 
 def _turned(yaw: np.ndarray, pitch: np.ndarray) -> Pose:

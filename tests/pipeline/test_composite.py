@@ -10,9 +10,10 @@ import pytest
 
 from lipwright.data.landmarks import FaceTrack, track_images
 from lipwright.data.media import BT709, Yuv, to_rgb
-from lipwright.data.mouth import aperture, measure_mouth
+from lipwright.data.mouth import LIPS, aperture, measure_mouth
 from lipwright.pipeline.render import outside_difference
 from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.composite import Painted, paint_mouth
 from lipwright.pipeline.render.shape import OVAL
 
@@ -24,7 +25,7 @@ def widest(talk_bank: Bank) -> int:
 
 
 def _paint(on: int, mouth: np.ndarray, window: int, track: FaceTrack, bank: Bank, pictures: list[Yuv]) -> Painted:
-    return paint_mouth(pictures[on], track.points[on], bank.pose[np.array([on])], mouth, bank, [(window, 1.0)])
+    return paint_mouth(pictures[on], track.points[on], bank.pose[np.array([on])], mouth, bank, Joined.alone(window))
 
 
 def test_samples_outside_the_mask_are_the_frames_own(
@@ -92,3 +93,17 @@ def test_the_painted_mouth_is_as_open_as_it_was_asked_to_be(
     shown = aperture(measure_mouth(FaceTrack(np.arange(len(frames)), np.arange(len(frames)) * 1.0, points, shapes, 320, 320)))
     asked = aperture(talk_bank.mouths[[closed, widest] * 4])
     assert np.abs(shown - asked).max() < 0.3 * (asked.max() - asked.min())
+
+
+def test_what_is_no_light_at_the_masks_edge_does_not_tint_the_mouth(
+    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv], widest: int
+) -> None:
+    """A white collar in the frame at the chin, where the window has skin, leaves lips and cheeks as they are."""
+    on, mouth = 20, talk_bank.mouths[widest]
+    plain = _paint(on, mouth, widest, talk_track, talk_bank, talk_pictures).picture.y.astype(int)
+    chin, scale = talk_track.points[on, 152, :2], float(talk_bank.pose.scale[on])
+    picture = talk_pictures[on].copy()
+    cv2.circle(picture.y, tuple(map(int, chin)), round(0.15 * scale), 255, -1)
+    painted = _paint(on, mouth, widest, talk_track, talk_bank, [picture] * (on + 1)).picture.y.astype(int)
+    lips = talk_track.points[on, LIPS, :2].round().astype(int)
+    assert np.abs(painted - plain)[lips[:, 1], lips[:, 0]].max() <= 3

@@ -11,6 +11,7 @@ import pytest
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Yuv
 from lipwright.pipeline.render.bank import Bank, Window, window_boxes
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.composite import paint_mouth
 from lipwright.pipeline.render.occlusion import SIDE, Likeness, free_part
 from lipwright.pipeline.render.reading import likeness_of, look_for_hidden
@@ -64,7 +65,8 @@ def test_what_stands_before_the_mouth_keeps_its_samples(
     y, x = np.mgrid[:320, :320]
     middle = np.hypot(x - centre[0], y - centre[1]) < 0.5 * radius
     kept, over = (
-        paint_mouth(picture, points, pose, talk_bank.mouths[0], b, [(0, 1.0)]).picture.y.astype(int) for b in (bank, talk_bank)
+        paint_mouth(picture, points, pose, talk_bank.mouths[0], b, Joined.alone(0)).picture.y.astype(int)
+        for b in (bank, talk_bank)
     )
     assert np.abs(kept - picture.y)[middle].mean() < 0.3 * np.abs(over - picture.y)[middle].mean()
 

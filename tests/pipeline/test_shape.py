@@ -8,6 +8,7 @@ import pytest
 
 from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.render.bank import Bank
+from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.shape import BOUND, MOVING, STILL, WIDENED, Mask, lower_face
 
 SIZE = (320, 320)
@@ -15,7 +16,8 @@ SIZE = (320, 320)
 
 def _lay_out(bank: Bank, on: int, mouth: np.ndarray, windows: list[int]) -> tuple[np.ndarray, np.ndarray, Mask]:
     shares = np.full(len(windows), 1 / len(windows))
-    return lower_face(bank.points[on], bank.pose[np.array([on])], mouth, bank, windows, shares, SIZE)
+    joined = Joined(np.array(windows), shares, np.eye(len(windows))[0])
+    return lower_face(bank.points[on], bank.pose[np.array([on])], mouth, bank, joined, SIZE)
 
 
 def test_a_frames_own_mouth_moves_nothing(talk_bank: Bank) -> None:
