@@ -39,7 +39,7 @@ JUMP_WEIGHT = 1.0
 """Cost of leaving the running order of the footage, and of the jump in shape when it is left."""
 
 DISSOLVED = 0.3
-"""How much of the detail comes already, and still, from the window on the other side of a change of windows."""
+"""How much between the lips comes already, and still, from the window on the other side of a change of windows."""
 
 LOOK_WEIGHT = 0.15
 """Cost of other teeth, tongue or dark between the lips than before: squared difference of luma / 255, times the aperture."""
@@ -140,7 +140,7 @@ class Joined:
     shares : ndarray, shape (N,), float64
         Of the whole texture; they add up to 1.
     leads : ndarray, shape (N,), float64
-        Of its detail; they add up to 1, and are 0 for all but one or two.
+        Of what leads between the lips; they add up to 1, and are 0 for all but one to three.
     """
 
     windows: np.ndarray

@@ -39,6 +39,9 @@ COLLAR = np.array([(x, 1.357 + 0.42 - 0.5 * x * x, 0.05) for x in (-0.55, -0.3, 
 CHIN = np.array([152, 148, 377, 176, 400, 149, 378, 150, 379, 199, 200, 18, 83, 313, 201, 421, 208, 428, 171, 396])
 """Moving points that follow the lower lip as a whole where the track's mouth differs from the bank's: the jaw is a bone."""
 
+JAW = 0.5
+"""How far they do: the sides of the jaw lie beyond the mask and stay, and a chin that leaves them behind gets pointed."""
+
 FOLLOW = 0.1
 """How far the skin round the lips follows them beyond what the bank shows (standard deviation), in units of face space."""
 
@@ -138,7 +141,7 @@ def _moving(bank: Bank, index: int, mouth: np.ndarray) -> np.ndarray:
     lips, beyond = bank.mouths[index], mouth - bank.mouths[index]
     near = np.exp(-((moving[:, None, :2] - lips[None, :, :2]) ** 2).sum(-1) / (2 * FOLLOW**2))
     follow = near.max(1, keepdims=True) * (near @ beyond) / near.sum(1, keepdims=True)
-    follow[_CHIN_IN_MOVING] = beyond[_LOWER_LIP].mean(0)
+    follow[_CHIN_IN_MOVING] = JAW * beyond[_LOWER_LIP].mean(0)
     return moving + follow
 
 

@@ -3,7 +3,7 @@
 Several windows that show nearly the same mouth agree on shape and shade; their errors in the landmarks do not, and the mean of
 them is steadier and truer than any one. But it blurs stubble and grain, and washes out teeth, tongue and the dark behind them:
 detail comes from one window, and most of what is between the lips. (*Synthesizing Obama*, section 4.3, takes a weighted median
-for all of it, and brings teeth back from a proxy.)
+for all of it, and brings teeth back from a proxy; docs/rendering.md compares.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.warp import Box, Warp, thin_plate_warp
 
 LEAD = 0.75
-"""How far the best window goes before the others between the lips: alone it is sharpest, but jumps when another follows it."""
+"""How far the windows that lead go before the others between the lips: alone they are sharpest, and the mean is steadiest."""
 
 LIPS_EDGE = 0.04
 """Round the opening, over this share of its width, it does so in full; over as much again no longer."""
@@ -44,7 +44,7 @@ def mouth_texture(bank: Bank, joined: Joined, to: np.ndarray, starts: np.ndarray
     Returns
     -------
     y : ndarray, shape (h, w), uint8
-        Luma of what leads.
+        Luma of the best window.
     half : ndarray, shape (h / 2, w / 2, 3), float32
         Luma and chroma of all, on the grid of chroma samples.
     """
@@ -53,12 +53,9 @@ def mouth_texture(bank: Bank, joined: Joined, to: np.ndarray, starts: np.ndarray
         [cv2.remap(w.half, *warp.maps(k, 2), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for k, w in enumerate(read)]
     ).astype(np.float32)
     merged = np.tensordot(joined.shares.astype(np.float32), halves, 1)
-    leads = joined.leads.astype(np.float32)
-    merged += LEAD * _between_lips(to, box)[..., None] * (np.tensordot(leads, halves, 1) - merged)
-    y = np.zeros((box[3] - box[1], box[2] - box[0]), np.float32)
-    for k in np.flatnonzero(leads).tolist():
-        y += leads[k] * cv2.remap(read[k].y, *warp.maps(k), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return y.round().astype(np.uint8), merged
+    leading = np.tensordot(joined.leads.astype(np.float32), halves, 1)
+    merged += LEAD * _between_lips(to, box)[..., None] * (leading - merged)
+    return cv2.remap(read[0].y, *warp.maps(0), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), merged
 
 
 def _between_lips(to: np.ndarray, box: Box) -> np.ndarray:
