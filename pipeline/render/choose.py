@@ -13,7 +13,7 @@ from lipwright.pipeline.render.bank import Bank
 CANDIDATES = 24
 """Nearest windows looked at for each frame."""
 
-INNER_WEIGHT = 8.0
+INNER_WEIGHT = 4.0
 """Weight of the inner lips' points: how far a mouth is open is what a viewer sees first."""
 
 POSE_WEIGHT = 0.03

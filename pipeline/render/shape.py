@@ -45,9 +45,9 @@ JAW = 0.5
 FOLLOW = 0.1
 """How far the skin round the lips follows them beyond what the bank shows (standard deviation), in units of face space."""
 
-BEYOND = np.array([1.7, 0.8, 1.0])
-"""How much of what is asked of the lips beyond what the bank's pictures show is painted, in x, y, z: the tracker sees six
-tenths of a warp to the side, and all of one up or down, noise included."""
+BEYOND = np.array([1.9, 0.8, 1.0])
+"""How much of what is asked of the lips beyond what the bank's pictures show is painted, in x, y, z: the tracker sees half
+of a warp to the side, and all of one up or down, noise included."""
 
 BOUND = np.array([97, 326, 2, 92, 322, 186, 410, 57, 287, 212, 432, 202, 422, 204, 424, 148, 377, 152])
 """The mask is their hull, widened, below the nose."""
