@@ -62,11 +62,15 @@ WIDENED = 0.03
 MEET = 0.06
 """Over this distance from the hull's edge inwards, moving points come from the frame's own place to the bank's."""
 
+CHIN_MOVES = (0.042, 0.08)
+BELOW = 0.06
+"""From the first movement of the chin on, the mask reaches below it; from the second, by `BELOW`. Units of face space."""
+
 NOSE = 2  # the landmark where the nose meets the lip: what is above it, nostrils too, is never painted
 
 _CHIN_IN_MOVING = np.isin(MOVING, CHIN)
 _LOWER_LIP = np.isin(LIPS, OUTER_LIPS[1:10] + INNER_LIPS[1:10])
-_CHIN_EDGE = 3
+_CHIN_EDGE = 5
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,9 @@ def lower_face(
     mouth = mean + BEYOND * (mouth - mean)
     asked = np.tensordot(shares, np.stack([_moving(bank, index, mouth) for index in windows]), 1)
     moving, own = pose.to_pixels(asked)[0, :, :2], points[MOVING, :2].astype(np.float64)
-    hull = cv2.convexHull(np.concatenate([points[BOUND, :2], moving[:_CHIN_EDGE]]).astype(np.float32))
     unit = float(pose.scale[0])
+    below = _below_chin(points, own[:_CHIN_EDGE], moving[:_CHIN_EDGE], unit)
+    hull = cv2.convexHull(np.concatenate([points[BOUND, :2], moving[:3], below]).astype(np.float32))
     depth = np.array([cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in own]) / unit
     weight = np.clip((depth + WIDENED) / MEET, 0, 1)[:, None]
     moving = own + weight * (moving - own)
@@ -133,6 +138,18 @@ def lower_face(
         [shown[:, LIPS, :2], shown[:, MOVING, :2], shown[:, STILL, :2], poses.to_pixels(COLLAR)[..., :2]], 1
     )
     return to, starts, _mask(points, hull, unit, size)
+
+
+def _below_chin(points: np.ndarray, own: np.ndarray, moving: np.ndarray, unit: float) -> np.ndarray:
+    """Return points that widen the mask below a chin that moves: it leaves its own place, and nothing of it may stay there."""
+    down = points[152, :2] - points[168, :2]
+    moved = np.linalg.norm(moving[:3] - own[:3], axis=1).mean() / unit
+    share = float(np.clip((moved - CHIN_MOVES[0]) / np.diff(CHIN_MOVES)[0], 0, 1))
+    out = []
+    for edge in (own, moving):
+        inner = edge[[0, 1, 2, 1, 2]]
+        out.append(inner + share * (edge - inner + BELOW * unit * down / np.linalg.norm(down)))
+    return np.concatenate(out)
 
 
 def _moving(bank: Bank, index: int, mouth: np.ndarray) -> np.ndarray:
