@@ -109,7 +109,7 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
     asked = _embed(mouths[rows], pose[rows])
     distance, near = _nearest(shown, asked, CANDIDATES)
     cost = distance**2 + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2  # (F, C)
-    opening = LOOK_WEIGHT * np.maximum(aperture(mouths[rows]), 0)
+    look_weight = LOOK_WEIGHT * aperture(mouths[rows])
     best = cost[0]
     back = np.zeros(near.shape, np.int64)
     for t in range(1, len(rows)):
@@ -118,7 +118,7 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
         follows = np.abs(bank.frames[now][None] - bank.frames[before][:, None]) <= 1
         follows |= rows[t] - rows[t - 1] > 1  # nobody sees a jump across frames that are not painted
         jump *= JUMP_WEIGHT
-        jump += opening[t] * ((bank.looks[before][:, None] - bank.looks[now][None]) ** 2).mean(-1)
+        jump += look_weight[t] * ((bank.looks[before][:, None] - bank.looks[now][None]) ** 2).mean(-1)
         total = best[:, None] + np.where(follows, 0.0, SWITCH_COST + jump)
         back[t] = total.argmin(0)
         best = total.min(0) + cost[t]
@@ -174,8 +174,8 @@ def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray)
         return joined
     shown, asked = _shown(bank), _embed(mouths[rows], pose[rows])
     _, near = _nearest(shown, asked, CANDIDATES)
-    opening = LOOK_WEIGHT * np.maximum(aperture(mouths[rows]), 0)
-    for row, want, beside, weight in zip(rows, asked, near, opening, strict=True):
+    look_weight = LOOK_WEIGHT * aperture(mouths[rows])
+    for row, want, beside, weight in zip(rows, asked, near, look_weight, strict=True):
         first = chosen[row]
         leads = {int(first): 1.0}
         for other in chosen[max(row - 1, 0) : row + 2]:
@@ -190,6 +190,5 @@ def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray)
         nearest = np.concatenate([np.arange(count), count + np.argsort(apart[count:], kind="stable")])[:JOINED]
         windows, apart = windows[nearest], apart[nearest]
         shares = np.exp(-2 * apart / max(apart.max(), 1e-12))
-        lead = np.array([leads.get(int(w), 0.0) for w in windows])
-        joined[row] = Joined(windows, shares / shares.sum(), lead)
+        joined[row] = Joined(windows, shares / shares.sum(), np.pad(list(leads.values()), (0, len(windows) - count)))
     return joined

@@ -93,21 +93,20 @@ def build_bank(
     from safetensors.numpy import load_file, save_file
 
     bank = collect_windows(media, track, sha256, end_s=end_s)
+    times_s = track.times_s[bank.frames]
     file = cache.cached_path("banks", bank.file.with_suffix(".safetensors").name)
     try:
         known = load_file(file)
         if known["read"].shape != (len(bank.frames), len(READ), 3):
             raise ValueError(known["read"].shape)
-        labels = sharpen(known["read"], track.times_s[bank.frames])
     except (FileNotFoundError, SafetensorError, KeyError, ValueError):
         known = {"read": read_again(bank, media, progress), "sharpness": measure_sharpness(bank)}
-        labels = sharpen(known["read"], track.times_s[bank.frames])
-        known["looks"] = measure_looks(_relabelled(bank, labels))
+        known["looks"] = measure_looks(_relabelled(bank, known["read"], times_s))
         if likeness := likeness_of(bank):
             known |= vars(likeness) | {"clear": look_for_hidden(bank, likeness)}
         with whole_file(file) as partial:
             save_file({name: np.asarray(values, order="C") for name, values in known.items()}, partial)
-    bank = replace(_relabelled(bank, labels), sharpness=known["sharpness"], looks=known["looks"])
+    bank = replace(_relabelled(bank, known["read"], times_s), sharpness=known["sharpness"], looks=known["looks"])
     if "clear" not in known:
         return bank
     likeness = Likeness(**{part.name: known[part.name] for part in fields(Likeness)})
@@ -189,9 +188,9 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
     return np.nanmean(readings, 0).astype(np.float32)
 
 
-def _relabelled(bank: Bank, read: np.ndarray) -> Bank:
-    """Return the bank with other places of the points `READ`, face space."""
-    face, points = bank.face.copy(), bank.points.copy()
-    face[:, READ] = read
-    points[:, READ] = bank.pose.to_pixels(read.astype(np.float64))
+def _relabelled(bank: Bank, read: np.ndarray, times_s: np.ndarray) -> Bank:
+    """Return the bank with the points `READ` where they were read, face space, at the windows' times."""
+    face, points, labels = bank.face.copy(), bank.points.copy(), sharpen(read, times_s)
+    face[:, READ] = labels
+    points[:, READ] = bank.pose.to_pixels(labels.astype(np.float64))
     return replace(bank, face=face, points=points)

@@ -70,7 +70,7 @@ NOSE = 2  # the landmark where the nose meets the lip: what is above it, nostril
 
 _CHIN_IN_MOVING = np.isin(MOVING, CHIN)
 _LOWER_LIP = np.isin(LIPS, OUTER_LIPS[1:10] + INNER_LIPS[1:10])
-_CHIN_EDGE = 5
+_CHIN_TIP, _CHIN_EDGE = 3, 5
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def lower_face(
     moving, own = pose.to_pixels(asked)[0, :, :2], points[MOVING, :2].astype(np.float64)
     unit = float(pose.scale[0])
     below = _below_chin(points, own[:_CHIN_EDGE], moving[:_CHIN_EDGE], unit)
-    hull = cv2.convexHull(np.concatenate([points[BOUND, :2], moving[:3], below]).astype(np.float32))
+    hull = cv2.convexHull(np.concatenate([points[BOUND, :2], moving[:_CHIN_TIP], below]).astype(np.float32))
     depth = np.array([cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in own]) / unit
     weight = np.clip((depth + WIDENED) / MEET, 0, 1)[:, None]
     moving = own + weight * (moving - own)
@@ -143,7 +143,7 @@ def lower_face(
 def _below_chin(points: np.ndarray, own: np.ndarray, moving: np.ndarray, unit: float) -> np.ndarray:
     """Return points that widen the mask below a chin that moves: it leaves its own place, and nothing of it may stay there."""
     down = points[152, :2] - points[168, :2]
-    moved = np.linalg.norm(moving[:3] - own[:3], axis=1).mean() / unit
+    moved = np.linalg.norm(moving[:_CHIN_TIP] - own[:_CHIN_TIP], axis=1).mean() / unit
     share = float(np.clip((moved - CHIN_MOVES[0]) / np.diff(CHIN_MOVES)[0], 0, 1))
     out = []
     for edge in (own, moving):
