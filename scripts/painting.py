@@ -26,7 +26,7 @@ from lipwright.pipeline import render
 from lipwright.pipeline.judge_picture import judge_renderer
 from lipwright.pipeline.render import composite
 from lipwright.pipeline.render.bank import LOOK_DEPTHS, Bank
-from lipwright.pipeline.render.choose import Joined, join_windows
+from lipwright.pipeline.render.choose import Joined, choose_windows
 from lipwright.pipeline.render.texture import mouth_texture, read_windows
 from lipwright.pipeline.render.warp import Box
 
@@ -76,9 +76,9 @@ def find_proxies(bank: Bank) -> np.ndarray:
     return np.array([(worth * bright[:, half].mean((1, 2))).argmax() for half in (slice(0, 2), slice(2, 4))])
 
 
-def join_with_proxies(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray) -> list[Joined | None]:
+def choose_with_proxies(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray) -> list[Joined | None]:
     """Join the proxies too, without a share."""
-    joined = join_windows(bank, mouths, pose, chosen)
+    joined = choose_windows(bank, mouths, pose, valid)
     more = find_proxies(bank)
     return [j and Joined(np.append(j.windows, more), np.append(j.shares, [0, 0]), np.append(j.leads, [0, 0])) for j in joined]
 
@@ -98,7 +98,8 @@ def proxy_texture(bank: Bank, joined: Joined, to: np.ndarray, starts: np.ndarray
 
     opening = np.zeros(y.shape, np.float32)
     cv2.fillPoly(opening, [inner.round().astype(np.int32)], 1.0)
-    shown = cv2.resize(half[..., 0], y.shape[::-1], interpolation=cv2.INTER_LINEAR) + composite._detail(y, half.shape[1::-1])
+    shown = cv2.resize(half[..., 0], y.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    shown += composite.fine_detail(y, half.shape[1::-1])
     middle = (inner[1:10] + inner[:10:-1]) / 2
     above = np.arange(y.shape[0])[:, None] < np.interp(np.arange(y.shape[1]), middle[:, 0], middle[:, 1])
     change, shades = np.zeros(y.shape, np.float32), low(shown)
@@ -131,7 +132,7 @@ def main() -> None:
     args = parser.parse_args()
     composite.mouth_texture = TEXTURES[args.texture]
     if args.texture == "proxies":
-        render.join_windows = join_with_proxies
+        render.choose_windows = choose_with_proxies
     print("| |", " | ".join(COLUMNS), "|")
     for path in args.videos:
         media = probe(path)

@@ -26,7 +26,7 @@ from lipwright.pipeline.ahead import ahead
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.bank import Bank, are_windows, window_boxes
-from lipwright.pipeline.render.choose import choose_windows, join_windows, paint_strength
+from lipwright.pipeline.render.choose import choose_windows, paint_strength
 from lipwright.pipeline.render.composite import Painted, paint_mouth
 from lipwright.pipeline.render.reading import bank_for, sharpen
 from lipwright.pipeline.render.retime import plan_frames, play_frames
@@ -75,7 +75,7 @@ def painted_frames(
     asked, own = mouths.copy(), pose.to_face(points[rows][:, LIPS].astype(np.float64))
     asked[paint] = sharpen(mouths[paint], times_s[paint])
     asked[paint] += (1 - strength[paint, None, None]) * (own[paint] - asked[paint])
-    joined = join_windows(bank, asked, pose, choose_windows(bank, asked, pose, paint))
+    joined = choose_windows(bank, asked, pose, paint)
     for k, picture in enumerate(pictures):
         here, (height, width) = pose[np.array([k])], picture.y.shape
         if (windows := joined[k]) and are_windows(window_boxes(here, width, height))[0]:

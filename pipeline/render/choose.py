@@ -75,60 +75,6 @@ def _shown(bank: Bank) -> np.ndarray:
     return shown
 
 
-def _nearest(shown: np.ndarray, asked: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances and indices of the nearest vectors, `most` or all there are, (F, C), the nearest first."""
-    from scipy.spatial import cKDTree
-
-    distance, near = cKDTree(shown).query(asked, k=list(range(1, min(most, len(shown)) + 1)))
-    return distance, near
-
-
-def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray) -> np.ndarray:
-    """Choose a window for every frame by dynamic programming over the nearest candidates.
-
-    Parameters
-    ----------
-    bank
-    mouths : ndarray, shape (F, 40, 3)
-        The mouths to be painted, in the bank's face space.
-    pose
-        Of the frames that they are painted on.
-    valid : ndarray, shape (F,), bool
-        Frames that are painted.
-
-    Returns
-    -------
-    ndarray, shape (F,), int64
-        Index into the bank; −1 where a frame is not painted.
-    """
-    chosen = np.full(len(mouths), -1, np.int64)
-    rows = np.flatnonzero(valid)
-    if not len(rows):
-        return chosen
-    shown = _shown(bank)
-    asked = _embed(mouths[rows], pose[rows])
-    distance, near = _nearest(shown, asked, CANDIDATES)
-    cost = distance**2 + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2  # (F, C)
-    look_weight = LOOK_WEIGHT * aperture(mouths[rows])
-    best = cost[0]
-    back = np.zeros(near.shape, np.int64)
-    for t in range(1, len(rows)):
-        before, now = near[t - 1], near[t]
-        jump = ((shown[before][:, None] - shown[now][None]) ** 2).sum(-1)  # (C before, C now)
-        follows = np.abs(bank.frames[now][None] - bank.frames[before][:, None]) <= 1
-        follows |= rows[t] - rows[t - 1] > 1  # nobody sees a jump across frames that are not painted
-        jump *= JUMP_WEIGHT
-        jump += look_weight[t] * ((bank.looks[before][:, None] - bank.looks[now][None]) ** 2).mean(-1)
-        total = best[:, None] + np.where(follows, 0.0, SWITCH_COST + jump)
-        back[t] = total.argmin(0)
-        best = total.min(0) + cost[t]
-    path = int(best.argmin())
-    for t in range(len(rows) - 1, -1, -1):
-        chosen[rows[t]] = near[t, path]
-        path = int(back[t, path])
-    return chosen
-
-
 @dataclass(frozen=True)
 class Joined:
     """The windows that a frame's texture is made of.
@@ -153,42 +99,86 @@ class Joined:
         return Joined(np.array([window]), np.ones(1), np.ones(1))
 
 
-def join_windows(bank: Bank, mouths: np.ndarray, pose: Pose, chosen: np.ndarray) -> list[Joined | None]:
-    """Give each frame the windows whose texture is merged: the nearest that look like the chosen one.
+def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray) -> list[Joined | None]:
+    """Choose the windows of every frame: the one that leads, and of the nearest those that look like it.
 
     Parameters
     ----------
-    bank, mouths, pose
-        As in `choose_windows`.
-    chosen : ndarray, shape (F,), int64
-        From `choose_windows`.
+    bank
+    mouths : ndarray, shape (F, 40, 3)
+        The mouths to be painted, in the bank's face space.
+    pose
+        Of the frames that they are painted on.
+    valid : ndarray, shape (F,), bool
+        Frames that are painted.
 
     Returns
     -------
     list
         None where a frame is not painted.
     """
-    joined: list[Joined | None] = [None for _ in chosen]
-    rows = np.flatnonzero(chosen >= 0)
+    from scipy.spatial import cKDTree
+
+    joined: list[Joined | None] = [None for _ in valid]
+    rows = np.flatnonzero(valid)
     if not len(rows):
         return joined
     shown, asked = _shown(bank), _embed(mouths[rows], pose[rows])
-    _, near = _nearest(shown, asked, CANDIDATES)
+    distance, near = cKDTree(shown).query(asked, k=list(range(1, min(CANDIDATES, len(shown)) + 1)))
     look_weight = LOOK_WEIGHT * aperture(mouths[rows])
-    for row, want, beside, weight in zip(rows, asked, near, look_weight, strict=True):
-        first = chosen[row]
-        leads = {int(first): 1.0}
-        for other in chosen[max(row - 1, 0) : row + 2]:
-            if other >= 0 and abs(bank.frames[other] - bank.frames[first]) > 1:
-                leads[int(other)] = leads.get(int(other), 0) + DISSOLVED
-                leads[int(first)] -= DISSOLVED
-        leading = np.array(list(leads))
-        others = beside[~np.isin(beside, leading)]
-        windows = np.concatenate([leading, others])
-        apart = ((shown[windows] - want) ** 2).sum(1) + weight * ((bank.looks[windows] - bank.looks[first]) ** 2).mean(1)
-        count = len(leading)
-        nearest = np.concatenate([np.arange(count), count + np.argsort(apart[count:], kind="stable")])[:JOINED]
-        windows, apart = windows[nearest], apart[nearest]
-        shares = np.exp(-2 * apart / max(apart.max(), 1e-12))
-        joined[row] = Joined(windows, shares / shares.sum(), np.pad(list(leads.values()), (0, len(windows) - count)))
+    first = _best_path(bank, shown, rows, distance**2, near, look_weight)
+    for k, row in enumerate(rows):
+        joined[row] = _join(bank, shown, asked[k], near[k], look_weight[k], _leads(bank, rows, first, k))
     return joined
+
+
+def _best_path(
+    bank: Bank, shown: np.ndarray, rows: np.ndarray, away: np.ndarray, near: np.ndarray, look_weight: np.ndarray
+) -> np.ndarray:
+    """Return the window that leads in each painted frame, (R,) int64: dynamic programming over candidates, (R, C)."""
+    cost = away + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2
+    best = cost[0]
+    back = np.zeros(near.shape, np.int64)
+    for t in range(1, len(rows)):
+        before, now = near[t - 1], near[t]
+        jump = ((shown[before][:, None] - shown[now][None]) ** 2).sum(-1)  # (C before, C now)
+        follows = np.abs(bank.frames[now][None] - bank.frames[before][:, None]) <= 1
+        follows |= rows[t] - rows[t - 1] > 1  # nobody sees a jump across frames that are not painted
+        jump *= JUMP_WEIGHT
+        jump += look_weight[t] * ((bank.looks[before][:, None] - bank.looks[now][None]) ** 2).mean(-1)
+        total = best[:, None] + np.where(follows, 0.0, SWITCH_COST + jump)
+        back[t] = total.argmin(0)
+        best = total.min(0) + cost[t]
+    path = np.empty(len(rows), np.int64)
+    at = int(best.argmin())
+    for t in range(len(rows) - 1, -1, -1):
+        path[t] = near[t, at]
+        at = int(back[t, at])
+    return path
+
+
+def _leads(bank: Bank, rows: np.ndarray, first: np.ndarray, k: int) -> dict[int, float]:
+    """Return what leads between the lips in the k-th painted frame, and by how much: at a change, both sides of it."""
+    window = int(first[k])
+    leads = {window: 1.0}
+    for j in (k - 1, k + 1):
+        beside = 0 <= j < len(rows) and abs(rows[j] - rows[k]) == 1
+        if beside and abs(bank.frames[first[j]] - bank.frames[window]) > 1:
+            leads[int(first[j])] = leads.get(int(first[j]), 0) + DISSOLVED
+            leads[window] -= DISSOLVED
+    return leads
+
+
+def _join(
+    bank: Bank, shown: np.ndarray, want: np.ndarray, near: np.ndarray, look_weight: float, leads: dict[int, float]
+) -> Joined:
+    """Join the windows that lead, (C,) candidates being nearest to what is asked."""
+    leading = np.array(list(leads))
+    windows = np.concatenate([leading, near[~np.isin(near, leading)]])
+    look = bank.looks[windows]
+    apart = ((shown[windows] - want) ** 2).sum(1) + look_weight * ((look - look[0]) ** 2).mean(1)
+    count = len(leading)
+    nearest = np.concatenate([np.arange(count), count + np.argsort(apart[count:], kind="stable")])[:JOINED]
+    windows, apart = windows[nearest], apart[nearest]
+    shares = np.exp(-2 * apart / max(apart.max(), 1e-12))
+    return Joined(windows, shares / shares.sum(), np.pad(list(leads.values()), (0, len(windows) - count)))

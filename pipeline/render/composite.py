@@ -110,7 +110,7 @@ def _blend(
     fine_edge, edge, wide_edge = (weight * _smoothstep(mask.depth / width) for width in EDGES)
     change = edge[..., None] * (difference - spread) + wide_edge[..., None] * spread
     # Full size: the band above what half the size can hold, luma only.
-    detail = _detail(y, small) - _detail(own_y, small)
+    detail = fine_detail(y, small) - fine_detail(own_y, small)
     detail *= cv2.resize(fine_edge, full, interpolation=cv2.INTER_LINEAR)
     detail += cv2.resize(change[..., 0], full, interpolation=cv2.INTER_LINEAR)
     _add(own_y, detail, inside)
@@ -130,7 +130,7 @@ def _light(difference: np.ndarray, mask: Mask, weight: np.ndarray, unit: float) 
     return cv2.resize(spread, edge.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _detail(y: np.ndarray, small: tuple[int, int]) -> np.ndarray:
+def fine_detail(y: np.ndarray, small: tuple[int, int]) -> np.ndarray:
     """Return what is lost when a plane is reduced to half, float32."""
     reduced = cv2.resize(cv2.resize(y, small, interpolation=cv2.INTER_AREA), y.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.subtract(y, reduced, dtype=cv2.CV_32F)
