@@ -8,6 +8,7 @@ beside it while a ``w`` keeps its own. Where the lips must meet (p, b, m) they d
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,11 @@ REST_WIDTH = 0.59
 # Numbers of MediaPipe's face points, from the image's left to its right: the outer, then the inner contour of a lip.
 UPPER_LIP = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291], [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
 LOWER_LIP = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291], [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
+
+PROTRUSION = 0.12
+"""How far lips that are pushed forward into a ring come, in distances between the outer eye corners."""
+CURVE = -0.15
+"""How far the corners of the mouth lie behind its middle."""
 
 LEAD_S = 0.020
 """The mouth runs this far ahead of the sound."""
@@ -72,9 +78,12 @@ TARGETS: dict[str, Target] = {
     "schwa": Target(0.12, 0.59, 0.05, jaw=0.32, pull_aperture=0.6, pull_shape=0.3),
     "oh": Target(0.17, 0.50, 0.75, jaw=0.50, pull_aperture=1.2, pull_shape=1.6),
     "oo": Target(0.07, 0.46, 1.00, jaw=0.25, pull_aperture=1.2, pull_shape=2.0),
+    "oe": Target(0.15, 0.52, 0.65, jaw=0.42, pull_aperture=1.1, pull_shape=1.5),
+    "ue": Target(0.07, 0.48, 0.95, jaw=0.20, pull_aperture=1.2, pull_shape=1.9),
     "uu": Target(0.10, 0.51, 0.65, jaw=0.30, pull_shape=1.2),
     # consonants
     "bilabial": Target(0.00, 0.58, 0.00, jaw=0.12, pull_aperture=1.5, pull_shape=0.3, seal=1.0),
+    "near-bilabial": Target(0.030, 0.58, 0.00, jaw=0.15, pull_aperture=1.6, pull_shape=0.4, seal=0.3),
     "labiodental": Target(0.035, 0.59, 0.00, tuck=1.0, jaw=0.12, pull_aperture=2.5, pull_shape=0.5, seal=0.5),
     "dental": Target(0.075, 0.60, 0.00, jaw=0.22, pull_aperture=1.2, pull_shape=0.3),
     "alveolar": Target(0.075, 0.60, 0.00, jaw=0.18, pull_aperture=0.9, pull_shape=0.2),
@@ -87,45 +96,58 @@ TARGETS: dict[str, Target] = {
     "glide-j": Target(0.080, 0.65, 0.00, jaw=0.18, pull_shape=0.8),
     "breath": Target(0.130, 0.60, 0.00, jaw=0.40, pull_aperture=0.3, pull_shape=0.05),
 }
-"""Classes of sounds. `articulate` takes an unknown phone for ``"schwa"``: half open, easily overruled."""
+"""Classes of sounds, and where each pulls the mouth."""
 
-_ESPEAK = {
-    "rest": SILENCE,
-    "ah": "a: A: A A# aa A@ 0 0# Q",
-    "ae": "a a# &",
-    "uh": "V V# @L",
-    "aw": "O O: O2 O@",
-    "eh": "E E# E2 e e: e@ @5",
-    "ih": "I I# I2 y Y",
-    "ee": "i i: I~",
-    "er": "3 3: R",
-    "schwa": "@ @2 @- 3-",
-    "oh": "o o: o@",
-    "oo": "u u:",
-    "uu": "U U#",
-    "bilabial": "p b m m-",
-    "labiodental": "f v",
-    "dental": "T D",
-    "alveolar": "t d n n- t2 t# *",
-    "sibilant": "s z ts dz",
-    "hush": "tS dZ S Z",
-    "lateral": "l l- l^",
-    "velar": "k g N x Q^",
-    "glide-w": "w w#",
-    "glide-r": "r r- r/",
-    "glide-j": "j ;",
-    "breath": "h ? H",
+_IPA = {
+    # vowels
+    "ah": "a ɑ ɶ",
+    "ae": "æ",
+    "uh": "ʌ ɐ ɤ",
+    "aw": "ɔ ɒ",
+    "eh": "ɛ e ε",
+    "ih": "ɪ ɨ ɯ ᵻ",
+    "ee": "i",
+    "er": "ɜ ɚ ɝ",
+    "schwa": "ə ɘ",
+    "oh": "o",
+    "oe": "ø œ ɵ ɞ",
+    "oo": "u ʉ",
+    "ue": "y",
+    "uu": "ʊ ʏ",
+    # consonants
+    "bilabial": "p b m ɓ",
+    "near-bilabial": "β ɸ",
+    "labiodental": "f v ʋ ɱ",
+    "dental": "θ ð",
+    "alveolar": "t d n ɾ r ʈ ɖ ɗ ɳ ɽ",
+    "sibilant": "s z ɕ ʑ",
+    "hush": "ʃ ʒ ʂ ʐ",
+    "lateral": "l ɫ ɭ ʎ ɬ ɮ",
+    "velar": "k ɡ ŋ x ɣ q ɢ ɴ ɠ",
+    "glide-w": "w ʍ ɥ",
+    "glide-r": "ɹ ɻ",
+    "glide-j": "j ç ʝ ɟ c ɲ",
+    "breath": "h ɦ ħ ʔ ʕ χ ʁ ʀ",
 }
-_GLIDING = {  # sounds that move from one target to the next
-    "aI": "ah ih", "aI@": "ah ih schwa", "aI3": "ah ih er", "aU": "ah uu", "aU@": "ah uu schwa", "OI": "aw ih",
-    "eI": "eh ee", "oU": "oh oo", "i@": "ee schwa", "i@3": "ee er", "U@": "uu er", "e@": "eh er", "O@": "aw er",
-    "A@": "ah er", "o@": "oh er", "@L": "schwa lateral", "ju:": "glide-j oo",
-}  # fmt: skip
-PHONES: dict[str, tuple[str, ...]] = {
-    **{name: (target,) for target, names in _ESPEAK.items() for name in names.split()},
-    **{name: tuple(targets.split()) for name, targets in _GLIDING.items()},
-}
-"""The targets that each of eSpeak's English phones passes through, in equal parts of its time."""
+LETTERS = {letter: target for target, letters in _IPA.items() for letter in letters.split()}
+"""The target that each letter of the International Phonetic Alphabet stands for, in whatever language."""
+
+VOWELS = frozenset(["ah", "ae", "uh", "aw", "eh", "ih", "ee", "er", "schwa", "oh", "oe", "oo", "ue", "uu"])
+
+STRESSED = (0.85, 1.0, 1.1)
+"""How far a vowel opens the mouth without stress, with a lesser one, with the main stress of its word."""
+
+
+def targets_of(name: str) -> tuple[str, ...]:
+    """Return the targets that a phone passes through, in equal parts of its time: ``"aɪ"`` → ``("ah", "ih")``.
+
+    Letters that say nothing of the lips (length, tone, breath, nasality) are passed over; a phone of none but such is a
+    ``"schwa"``: half open, easily overruled.
+    """
+    if name == SILENCE:
+        return ("rest",)
+    letters = unicodedata.normalize("NFD", name)
+    return tuple(LETTERS[letter] for letter in letters if letter in LETTERS) or ("schwa",)
 
 
 def articulate(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -151,7 +173,7 @@ def articulate(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray
 
     Examples
     --------
-    >>> mouth = articulate([Phone("m", 0.0, 0.1), Phone("A:", 0.1, 0.3)], np.array([0.03, 0.18]))
+    >>> mouth = articulate([Phone("m", 0.0, 0.1), Phone("ɑː", 0.1, 0.3)], np.array([0.03, 0.18]))
     >>> bool(mouth[0, 0] < 0.01 and mouth[1, 0] > 0.15)
     True
     """
@@ -159,14 +181,15 @@ def articulate(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray
         raise ValueError(f"Expected one-dimensional times, got {times_s.shape = }.")
     heard_s = np.asarray(times_s, np.float64) + LEAD_S
     spans = _spans(phones)
-    targets = [TARGETS[target] for target, _, _ in spans]
-    starts_s, ends_s = np.array([(start, end) for _, start, end in spans]).T  # (S,) each
+    targets = [TARGETS[target] for target, *_ in spans]
+    starts_s, ends_s, opened = np.array([span[1:] for span in spans]).T  # (S,) each
 
     dominance = _box_through_gaussian(heard_s[:, None], starts_s, ends_s)  # (T, S)
     values = np.array([(t.aperture, t.width, t.rounding, t.tuck, t.jaw) for t in targets])  # (S, 5)
+    values[:, [0, 4]] *= opened[:, None]
     pulls = np.array([(t.pull_aperture, t.pull_shape) for t in targets])[:, [0, 1, 1, 0, 0]]  # (S, 5)
     # A short silence between words is no rest: it pulls in proportion to its length.
-    short = np.array([name == "rest" for name, _, _ in spans]) & (ends_s - starts_s < _REST_S)
+    short = np.array([name == "rest" for name, *_ in spans]) & (ends_s - starts_s < _REST_S)
     pulls[short] *= ((ends_s - starts_s)[short] / _REST_S)[:, None]
     mouth = (dominance @ (pulls * values)) / (dominance @ pulls)  # (T, 5)
 
@@ -196,12 +219,12 @@ class Lips:
             self._forms.append((face[outer, 0] / half, inner_x, np.abs(face[inner, 1] - face[outer, 1])))
 
     def contours(self, mouth: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Upper and lower lip for one row of `articulate`, in the frame of `face`.
+        """Upper and lower lip for rows (…, 5) of `articulate`, in the frame of `face`.
 
-        Returns two (22, 2): 11 points of the outer, then 11 of the inner contour, as `UPPER_LIP` and `LOWER_LIP` order
+        Returns two (…, 22, 2): 11 points of the outer, then 11 of the inner contour, as `UPPER_LIP` and `LOWER_LIP` order
         them.
         """
-        aperture, width, rounding, tuck, _ = mouth.tolist()
+        aperture, width, rounding, tuck, _ = np.moveaxis(np.asarray(mouth, np.float64), -1, 0)[..., None]  # (…, 1) each
         # A face track sees a rounded mouth more open than it is; commanded and measured aperture are to agree.
         half, gap = 0.5 * width, aperture * (1.0 - 0.3 * rounding)
         half_inner = half * self._inner_share * (1.0 - 0.15 * rounding)
@@ -221,20 +244,34 @@ class Lips:
             inner_x, outer_x = inner * half_inner, outer * half
             inner_y = seam(inner_x) + move * np.clip(1.0 - inner**2, 0.0, 1.0) ** (0.75 - 0.25 * rounding)
             outer_y = inner_y + swell * thick
-            outer_y[[0, -1]] = seam(outer_x[[0, -1]])
-            lips.append(np.column_stack([np.r_[outer_x, inner_x], np.r_[outer_y, inner_y]]))
+            corners = np.s_[..., [0, -1]]
+            outer_y[corners] = seam(outer_x)[corners]
+            x, y = np.concatenate([outer_x, inner_x], -1), np.concatenate([outer_y, inner_y], -1)
+            lips.append(np.stack([x, y], -1))
         return lips[0], lips[1]
 
+    def points(self, mouth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The 40 lip points (`lipwright.data.mouth.LIPS`) for rows (…, 5) of `articulate`, (…, 40, 3).
 
-def _spans(phones: Sequence[Phone]) -> list[tuple[str, float, float]]:
-    """(target, start, end in seconds) of every part of every phone, between endless rests."""
+        The third axis points away from the viewer: rounded lips come forward, the middle more than the corners.
+        """
+        upper, lower = self.contours(mouth)
+        outline = np.concatenate([lower[..., :11, :], upper[..., 9:0:-1, :], lower[..., 11:, :], upper[..., 20:11:-1, :]], -2)
+        across = outline[..., 0] / (0.5 * np.asarray(mouth, np.float64)[..., 1, None])
+        forward = PROTRUSION * mouth[..., 2, None] * (1 - across**2) + CURVE * across**2
+        return np.concatenate([outline, -forward[..., None]], -1).astype(np.float32)
+
+
+def _spans(phones: Sequence[Phone]) -> list[tuple[str, float, float, float]]:
+    """(target, start and end in seconds, how far stress opens it) of every part of every phone, between endless rests."""
     first_s, last_s = (phones[0].start_s, phones[-1].end_s) if phones else (0.0, 0.0)
-    spans = [("rest", -np.inf, first_s)]
+    spans = [("rest", -np.inf, first_s, 1.0)]
     for phone in phones:
-        names = PHONES.get(phone.name, ("schwa",))
-        edges = np.linspace(phone.start_s, phone.end_s, len(names) + 1)
-        spans += zip(names, edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-    return [*spans, ("rest", last_s, np.inf)]
+        names = targets_of(phone.name)
+        edges = np.linspace(phone.start_s, phone.end_s, len(names) + 1).tolist()
+        for name, start_s, end_s in zip(names, edges, edges[1:], strict=False):
+            spans.append((name, start_s, end_s, STRESSED[phone.stress] if name in VOWELS else 1.0))
+    return [*spans, ("rest", last_s, np.inf, 1.0)]
 
 
 def _box_through_gaussian(

@@ -26,7 +26,7 @@ SILENCE = "_"
 
 # espeak-ng/speak_lib.h
 _SYNCHRONOUS = 2  # samples go to the callback, and espeak_Synth returns when all have gone
-_PHONEME_EVENTS = 1
+_PHONEME_EVENTS, _IN_IPA = 1, 2
 _DO_NOT_EXIT = 1 << 15  # on missing data: return an error code instead of ending the process
 _UTF8 = 1
 _END_PAUSE = 0x1000  # the sentence's pause also after the last one
@@ -34,17 +34,19 @@ _RATE, _PITCH, _RANGE = 1, 3, 4
 _EVENT_END_OF_LIST, _EVENT_PHONEME = 0, 7
 
 _RATES_WPM = (80, 450)
-_STRESS_MARKS = "',%="
+_STRESS = {"ˌ": 1, "ˈ": 2}
 
 
 @dataclass(frozen=True)
 class Phone:
-    """One phone in eSpeak's own notation, without stress marks, and the time it takes."""
+    """One phone, and the time it takes."""
 
     name: str
-    """eSpeak mnemonic such as ``"aI"`` or ``"tS"``; ``"_"`` is silence."""
+    """In the International Phonetic Alphabet, such as ``"aɪ"`` or ``"tʃ"``; ``"_"`` is silence."""
     start_s: float
     end_s: float
+    stress: int = 0
+    """Of a vowel: 2 the word's main stress, 1 a lesser one."""
 
 
 @dataclass(frozen=True)
@@ -140,31 +142,24 @@ def synthesize(text: str, *, voice: str = "gmw/en-US", rate_wpm: int = 160, pitc
 
 
 def _tile(marks: list[tuple[int, str]], count: int, rate_hz: int) -> tuple[Phone, ...]:
-    """Phones end to end over `count` samples, from (start sample, eSpeak mnemonic) marks in time order."""
-    starts: list[int] = [0]
-    names: list[str] = [SILENCE]
-    for start, mnemonic in marks:
-        name = _plain(mnemonic)
-        if name is None or start >= count:
+    """Phones end to end over `count` samples, from (start sample, eSpeak's IPA) marks in time order."""
+    starts, names, stresses = [0], [SILENCE], [0]
+    for start, written in marks:
+        if written.startswith("(") or start >= count:  # a switch of language takes no time
             continue
+        name = written.strip("ˈˌ ") or SILENCE  # pauses of several lengths have no letter
         if start <= starts[-1]:  # the phone before took no time
             starts.pop()
             names.pop()
+            stresses.pop()
         if names and names[-1] == name == SILENCE:
             continue
         starts.append(start if starts else 0)
         names.append(name)
+        stresses.append(_STRESS.get(written[:1], 0))
     ends = [*starts[1:], count]
-    return tuple(Phone(name, start / rate_hz, end / rate_hz) for name, start, end in zip(names, starts, ends, strict=True))
-
-
-def _plain(mnemonic: str) -> str | None:
-    """Mnemonic without stress marks; None for a marker that takes no time, such as a switch of language."""
-    if mnemonic.startswith("_"):  # "_:", "_", "_!", "_|": pauses of several lengths
-        return SILENCE
-    if mnemonic.startswith("("):
-        return None
-    return mnemonic.strip().lstrip(_STRESS_MARKS) or None
+    tiles = zip(names, starts, ends, stresses, strict=True)
+    return tuple(Phone(name, start / rate_hz, end / rate_hz, stress) for name, start, end, stress in tiles)
 
 
 class _Event(ctypes.Structure):
@@ -205,7 +200,7 @@ def _open() -> tuple[ctypes.CDLL, int, Path]:
         ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
         ctypes.c_void_p, ctypes.c_void_p,
     ]  # fmt: skip
-    rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data_folder).encode(), _PHONEME_EVENTS | _DO_NOT_EXIT)
+    rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data_folder).encode(), _PHONEME_EVENTS | _IN_IPA | _DO_NOT_EXIT)
     if rate_hz <= 0:
         raise LipwrightError(f"eSpeak NG found no voices in {data_folder}; reinstall espeakng-loader")
     return library, rate_hz, data_folder
