@@ -44,7 +44,9 @@ SIGMA_S = 0.050
 """Standard deviation of the gaussian by which a phone reaches beyond its own time."""
 _CLOSURE_CORE = 0.4  # share of a closing phone, round its middle, during which the lips stay together
 _CLOSURE_RAMP_S = 0.075  # time in which the lips come together and part again
-_REST_S = 0.25  # a silence must last this long before the mouth comes fully to rest
+_PAUSE_S = 0.25  # a shorter silence between sounds pulls in proportion to its length
+_REST_S = 0.6  # in a shorter one breath is drawn, through parted lips; in a longer one the mouth comes to rest
+_PARTING_S = (0.2, 0.2)  # and is parted still, and again, so long after the sound before and before the sound after
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "rest": Target(0.00, jaw=0.02, pull_aperture=2.5),
+    "parted": Target(0.05, jaw=0.12),
     # vowels
     "ah": Target(0.33, 0.60, 0.00, jaw=1.00, pull_aperture=1.5),
     "ae": Target(0.27, 0.63, 0.00, jaw=0.80, pull_aperture=1.4),
@@ -144,8 +147,6 @@ def targets_of(name: str) -> tuple[str, ...]:
     Letters that say nothing of the lips (length, tone, breath, nasality) are passed over; a phone of none but such is a
     ``"schwa"``: half open, easily overruled.
     """
-    if name == SILENCE:
-        return ("rest",)
     letters = unicodedata.normalize("NFD", name)
     return tuple(LETTERS[letter] for letter in letters if letter in LETTERS) or ("schwa",)
 
@@ -188,9 +189,8 @@ def articulate(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray
     values = np.array([(t.aperture, t.width, t.rounding, t.tuck, t.jaw) for t in targets])  # (S, 5)
     values[:, [0, 4]] *= opened[:, None]
     pulls = np.array([(t.pull_aperture, t.pull_shape) for t in targets])[:, [0, 1, 1, 0, 0]]  # (S, 5)
-    # A short silence between words is no rest: it pulls in proportion to its length.
-    short = np.array([name == "rest" for name, *_ in spans]) & (ends_s - starts_s < _REST_S)
-    pulls[short] *= ((ends_s - starts_s)[short] / _REST_S)[:, None]
+    short = np.array([name == "parted" for name, *_ in spans]) & (ends_s - starts_s < _PAUSE_S)
+    pulls[short] *= ((ends_s - starts_s)[short] / _PAUSE_S)[:, None]
     mouth = (dominance @ (pulls * values)) / (dominance @ pulls)  # (T, 5)
 
     for target, start_s, end_s in zip(targets, starts_s, ends_s, strict=True):
@@ -267,11 +267,27 @@ def _spans(phones: Sequence[Phone]) -> list[tuple[str, float, float, float]]:
     first_s, last_s = (phones[0].start_s, phones[-1].end_s) if phones else (0.0, 0.0)
     spans = [("rest", -np.inf, first_s, 1.0)]
     for phone in phones:
+        if phone.name == SILENCE:
+            spans += _silence(phone, phone is phones[0], phone is phones[-1])
+            continue
         names = targets_of(phone.name)
         edges = np.linspace(phone.start_s, phone.end_s, len(names) + 1).tolist()
         for name, start_s, end_s in zip(names, edges, edges[1:], strict=False):
             spans.append((name, start_s, end_s, STRESSED[phone.stress] if name in VOWELS else 1.0))
     return [*spans, ("rest", last_s, np.inf, 1.0)]
+
+
+def _silence(phone: Phone, first: bool, last: bool) -> list[tuple[str, float, float, float]]:
+    """Spans of a silence: at rest if it is long, or at an end of all that is said; else parted."""
+    start_s, end_s = phone.start_s, phone.end_s
+    if end_s - start_s < _REST_S and not (first or last):
+        return [("parted", start_s, end_s, 1.0)]
+    after_s, before_s = (0.0 if first else _PARTING_S[0]), (0.0 if last else _PARTING_S[1])
+    if (length := end_s - start_s) < 2 * (after_s + before_s):
+        after_s, before_s = (share * length / 4 for share in (not first, not last))
+    edges = (start_s, start_s + after_s, end_s - before_s, end_s)
+    names = ("parted", "rest", "parted")
+    return [(name, a, b, 1.0) for name, a, b in zip(names, edges, edges[1:], strict=False) if b > a]
 
 
 def _box_through_gaussian(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lipwright.data import flite
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.errors import MissingPartError
-from lipwright.data.speech import Phone, Speech, synthesize
+from lipwright.data.speech import SILENCE, Phone, Speech, synthesize
 
 ENGLISH = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp", "gmw/en-GB-scotland", "gmw/en-GB-x-gbclan", "gmw/en-029")
 OTHERS = (
@@ -142,7 +142,10 @@ def recite(number: int, seconds: float, seed: int = 0) -> Recital:
     while not phones or phones[-1].end_s < seconds:
         speech = say(_sentence(known, rng), rng.uniform(*PACE))
         start_s = phones[-1].end_s if phones else 0.0
-        phones += [Phone(p.name, start_s + p.start_s, start_s + p.end_s, p.stress) for p in speech.phones]
+        said = [Phone(p.name, start_s + p.start_s, start_s + p.end_s, p.stress) for p in speech.phones]
+        if phones and phones[-1].name == said[0].name == SILENCE:
+            said[0] = Phone(SILENCE, phones.pop().start_s, said[0].end_s)
+        phones += said
         samples.append(speech.samples)
     sound = soxr.resample(np.concatenate(samples), speech.rate_hz, SAMPLE_RATE_HZ)
     return Recital(f"flite:{recording}" if recorded else f"{language}+{throat}", sound, tuple(phones))
