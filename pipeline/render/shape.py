@@ -62,8 +62,11 @@ WIDENED = 0.03
 MEET = 0.06
 """Over this distance from the hull's edge inwards, moving points come from the frame's own place to the bank's."""
 
+CHIN_MOST = 0.08
+"""How far the chin leaves the frame's own place at most, in units of face space: its sides lie beyond the mask and stay."""
+
 CHIN_MOVES = (0.042, 0.08)
-BELOW = 0.06
+BELOW = 0.05
 """From the first movement of the chin on, the mask reaches below it; from the second, by `BELOW`. Units of face space."""
 
 NOSE = 2  # the landmark where the nose meets the lip: what is above it, nostrils too, is never painted
@@ -127,6 +130,7 @@ def lower_face(
     asked = np.tensordot(shares, np.stack([_moving(bank, index, mouth) for index in windows]), 1)
     moving, own = pose.to_pixels(asked)[0, :, :2], points[MOVING, :2].astype(np.float64)
     unit = float(pose.scale[0])
+    moving[_CHIN_IN_MOVING] = _held(own[_CHIN_IN_MOVING], moving[_CHIN_IN_MOVING], unit)
     below = _below_chin(points, own[:_CHIN_EDGE], moving[:_CHIN_EDGE], unit)
     hull = cv2.convexHull(np.concatenate([points[BOUND, :2], moving[:_CHIN_TIP], below]).astype(np.float32))
     depth = np.array([cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in own]) / unit
@@ -138,6 +142,13 @@ def lower_face(
         [shown[:, LIPS, :2], shown[:, MOVING, :2], shown[:, STILL, :2], poses.to_pixels(COLLAR)[..., :2]], 1
     )
     return to, starts, _mask(points, hull, unit, size)
+
+
+def _held(own: np.ndarray, chin: np.ndarray, unit: float) -> np.ndarray:
+    """Hold back a chin that would go far, as a whole and the more the farther; a small movement stays nearly as it is."""
+    away = chin - own
+    far = float(np.linalg.norm(away[:_CHIN_TIP], axis=1).mean()) / unit
+    return own + away * (CHIN_MOST * np.tanh(far / CHIN_MOST) / max(far, 1e-6))
 
 
 def _below_chin(points: np.ndarray, own: np.ndarray, moving: np.ndarray, unit: float) -> np.ndarray:
