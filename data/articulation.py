@@ -46,7 +46,7 @@ _CLOSURE_CORE = 0.4  # share of a closing phone, round its middle, during which 
 _CLOSURE_RAMP_S = 0.075  # time in which the lips come together and part again
 _PAUSE_S = 0.25  # a shorter silence between sounds pulls in proportion to its length
 _REST_S = 0.6  # in a shorter one breath is drawn, through parted lips; in a longer one the mouth comes to rest
-_PARTING_S = (0.2, 0.2)  # and is parted still, and again, so long after the sound before and before the sound after
+_PARTING_S = 0.2  # and is parted still, and again, so long after the sound before and before the sound after
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def _silence(phone: Phone, first: bool, last: bool) -> list[tuple[str, float, fl
     start_s, end_s = phone.start_s, phone.end_s
     if end_s - start_s < _REST_S and not (first or last):
         return [("parted", start_s, end_s, 1.0)]
-    after_s, before_s = (0.0 if first else _PARTING_S[0]), (0.0 if last else _PARTING_S[1])
+    after_s, before_s = (0.0 if first else _PARTING_S), (0.0 if last else _PARTING_S)
     if (length := end_s - start_s) < 2 * (after_s + before_s):
         after_s, before_s = (share * length / 4 for share in (not first, not last))
     edges = (start_s, start_s + after_s, end_s - before_s, end_s)

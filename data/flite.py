@@ -13,7 +13,7 @@ from pathlib import Path
 import soundfile
 
 from lipwright.data.errors import InputError, LipwrightError, MissingPartError
-from lipwright.data.speech import SILENCE, Phone, Speech
+from lipwright.data.speech import SILENCE, Phone, Speech, require_words
 
 VOICES = ("slt", "rms", "awb", "kal16")
 
@@ -75,8 +75,7 @@ def synthesize(text: str, *, voice: str, stretch: float = 1.0) -> Speech:
         start_s = phones[-1].end_s if phones else 0.0
         if (end_s := min(float(end), length_s)) > start_s:
             phones.append(Phone(_IPA[name], start_s, end_s))
-    if all(phone.name == SILENCE for phone in phones):
-        raise InputError(f"nothing to say in {text[:60]!r}: give at least one word")
+    require_words(phones, text)
     if phones[-1].end_s < length_s:
         phones.append(Phone(SILENCE, phones[-1].end_s, length_s))
     return Speech(samples, rate_hz, tuple(phones))

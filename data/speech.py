@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -136,9 +137,14 @@ def synthesize(text: str, *, voice: str = "gmw/en-US", rate_wpm: int = 160, pitc
 
     samples = np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768.0
     phones = _tile(marks, len(samples), rate_hz)
+    require_words(phones, text)
+    return Speech(samples, rate_hz, phones)
+
+
+def require_words(phones: Sequence[Phone], text: str) -> None:
+    """Raise `InputError` if a text has come out as nothing but silence."""
     if all(phone.name == SILENCE for phone in phones):
         raise InputError(f"nothing to say in {text[:60]!r}: give at least one word")
-    return Speech(samples, rate_hz, phones)
 
 
 def _tile(marks: list[tuple[int, str]], count: int, rate_hz: int) -> tuple[Phone, ...]:

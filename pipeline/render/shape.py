@@ -144,18 +144,22 @@ def lower_face(
     return to, starts, _mask(points, hull, unit, size)
 
 
+def _chin_moved(away: np.ndarray, unit: float) -> float:
+    """Return how far a chin's tip moves, in units of face space, if its points move so, (≥ 3, 2) pixels."""
+    return float(np.linalg.norm(away[:_CHIN_TIP], axis=1).mean()) / unit
+
+
 def _held(own: np.ndarray, chin: np.ndarray, unit: float) -> np.ndarray:
     """Hold back a chin that would go far, as a whole and the more the farther; a small movement stays nearly as it is."""
     away = chin - own
-    far = float(np.linalg.norm(away[:_CHIN_TIP], axis=1).mean()) / unit
+    far = _chin_moved(away, unit)
     return own + away * (CHIN_MOST * np.tanh(far / CHIN_MOST) / max(far, 1e-6))
 
 
 def _below_chin(points: np.ndarray, own: np.ndarray, moving: np.ndarray, unit: float) -> np.ndarray:
     """Return points that widen the mask below a chin that moves: it leaves its own place, and nothing of it may stay there."""
     down = points[152, :2] - points[168, :2]
-    moved = np.linalg.norm(moving[:_CHIN_TIP] - own[:_CHIN_TIP], axis=1).mean() / unit
-    share = float(np.clip((moved - CHIN_MOVES[0]) / np.diff(CHIN_MOVES)[0], 0, 1))
+    share = float(np.clip((_chin_moved(moving - own, unit) - CHIN_MOVES[0]) / np.diff(CHIN_MOVES)[0], 0, 1))
     out = []
     for edge in (own, moving):
         inner = edge[[0, 1, 2, 1, 2]]
