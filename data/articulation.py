@@ -135,6 +135,9 @@ _IPA = {
 LETTERS = {letter: target for target, letters in _IPA.items() for letter in letters.split()}
 """The target that each letter of the International Phonetic Alphabet stands for, in whatever language."""
 
+CLASSES = tuple(TARGETS)
+"""The classes of sounds that `sounding` counts by."""
+
 VOWELS = frozenset(["ah", "ae", "uh", "aw", "eh", "ih", "ee", "er", "schwa", "oh", "oe", "oo", "ue", "uu"])
 
 STRESSED = (0.85, 1.0, 1.1)
@@ -198,6 +201,21 @@ def articulate(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray
             mouth[:, 0] *= 1.0 - target.seal * _closure(heard_s, start_s, end_s)
     lowest, highest = np.array(RANGES).T
     return np.clip(mouth, lowest, highest).astype(np.float32)
+
+
+def sounding(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which class of sound is heard at each time, as an index of `CLASSES`; ``"rest"`` before and after the phones.
+
+    Parameters
+    ----------
+    phones
+        End to end.
+    times_s
+        (T,) seconds on the phones' clock. The sound itself, not the mouth that runs ahead of it.
+    """
+    spans = _spans(phones)
+    classes = np.array([CLASSES.index(target) for target, *_ in spans])
+    return classes[np.searchsorted([start_s for _, start_s, *_ in spans], times_s, side="right") - 1]
 
 
 class Lips:

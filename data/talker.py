@@ -88,6 +88,8 @@ class Talker:
     ----------
     eyes_px : float
         Distance between the outer eye corners.
+    lips : Lips
+        The person's lips, for any mouth.
 
     Raises
     ------
@@ -168,12 +170,12 @@ class Talker:
         self._axes = np.array([along, [-along[1], along[0]]])  # the face frame's x and y
         self._origin = 0.5 * (points[61] + points[291])
         face = (points - self._origin) @ self._axes.T
-        self._lips = Lips(face / self.eyes_px)
+        self.lips = Lips(face / self.eyes_px)
         self._gum_y, self._bite_y = face[13, 1], face[14, 1]  # how high and low the upper teeth show
 
     def _move_mouth(self, picture: Picture, mouth: NDArray[np.float32]) -> None:
         """Paint lips, jaw and the inside of the mouth into `picture`."""
-        upper, lower = (lip * self.eyes_px @ self._axes + self._origin for lip in self._lips.contours(mouth))
+        upper, lower = (lip * self.eyes_px @ self._axes + self._origin for lip in self.lips.contours(mouth))
         rounding, jaw_drop = float(mouth[COLUMNS.index("rounding")]), float(mouth[COLUMNS.index("jaw")])
         drop = 0.15 * self.eyes_px * jaw_drop
         jaw = self._jaw + drop * self._jaw_share * self._axes[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from lipwright.models.recurrent import CELLS, DIRECTIONS, Ensemble, State
 
 VERSION = 3
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+BASE = Path(__file__).parent / "base"
+"""The model that Lipwright ships: it has heard synthesized speech alone. Its card is the README beside it."""
 
 SILENT_STEPS = 50
 """So much silence is heard before a clip and, by who hears all of it, after: what a network says first, from an empty
@@ -59,6 +63,8 @@ class Config:
     """Networks whose mean is the prediction."""
     blendshapes: int = 0
     """Blendshape coefficients that are predicted beside the mouth, `S`."""
+    phones: int = 0
+    """Classes of sounds that are told apart beside the mouth, `C`: they teach a network what to listen for."""
     input_dropout: float = 0.0
     dropout: float = 0.0
     corpus: str | None = None
@@ -70,7 +76,7 @@ class Config:
     def check(self) -> None:
         """Raise `ValueError` if a field that came from a file cannot be used."""
         least = {"feature_size": 1, "points": 1, "components": 1, "hidden": 1, "layers": 1, "members": 1}
-        least |= {"blendshapes": 0, "delay_steps": 0}
+        least |= {"blendshapes": 0, "phones": 0, "delay_steps": 0}
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:
@@ -124,7 +130,7 @@ class LipSync(nn.Module):
         self.network = Ensemble(
             config.members,
             features=d,
-            outputs=p + s,
+            outputs=p + s + config.phones,
             cell=config.cell,
             hidden=config.hidden,
             layers=config.layers,
@@ -187,21 +193,31 @@ class LipSync(nn.Module):
         if not self.config.blendshapes:
             raise ModelError("this model was trained without blendshapes; train it again")
         with torch.inference_mode():
-            said = self._say(features)[:, self.config.components :]
+            said = self._say(features)[:, self.config.components :][:, : self.config.blendshapes]
             return (said * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
 
+    @torch.inference_mode()
+    def hear(self, features: np.ndarray) -> list[np.ndarray]:
+        """Return the states (T, H) of a whole clip that each member reads the mouth off (`Recurrent.hear`)."""
+        return [self._run(member.hear, features).cpu().numpy() for member in self.network.each]
+
     def _say(self, features: np.ndarray) -> Tensor:
-        """Return what the network says of a whole clip, (T, P + S)."""
+        """Return what the network says of a whole clip, (T, P + S + C)."""
+        return self._run(self.network, features).mean(0)
+
+    def _run(self, network: Callable[[Tensor, State | None], tuple[Tensor, State]], features: np.ndarray) -> Tensor:
+        """Let a network hear a whole clip, silence around it; return its outputs (…, T, ·) without the one of streams."""
         self._check(features)
+        self.eval()
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
         late = self.config.delay_steps
         after = SILENT_STEPS if self.config.lookahead_ms is None else late
         x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x, self.silence.expand(after, -1)])
         state, said = None, []
         for portion in x.split(len(x) if self.config.lookahead_ms is None else PORTION_STEPS):
-            y, state = self.eval().network(self.standardise(portion)[None], state)
-            said.append(y.mean(0)[0])
-        return torch.cat(said)[SILENT_STEPS + late :][: len(features)]
+            y, state = network(self.standardise(portion)[None], state)
+            said.append(y.squeeze(-3))
+        return torch.cat(said, -2)[..., SILENT_STEPS + late :, :][..., : len(features), :]
 
     @torch.inference_mode()
     def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:

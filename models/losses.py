@@ -1,5 +1,7 @@
 """What a network is held to, beyond the squared error of the mouth: how it moves, how far it opens, that lips meet.
 
+Beside the mouth, it may be held to say which sound it hears.
+
 All terms are means over the steps that count. Mouths are relative to the speaker, so a weight means the same for everyone.
 """
 
@@ -27,6 +29,7 @@ class Weights:
     opening: float = 0.0
     closure: float = 0.0
     blendshapes: float = 0.0
+    phones: float = 0.0
 
 
 class MouthLoss:
@@ -35,7 +38,7 @@ class MouthLoss:
     Parameters
     ----------
     model
-        Gives the PCA, and how many blendshapes follow the coefficients.
+        Gives the PCA, and how many blendshapes and classes of sounds follow the coefficients.
     upper, lower
         The inner lips' middle points, as indices of the `K`.
     weights
@@ -43,7 +46,7 @@ class MouthLoss:
     """
 
     def __init__(self, model: LipSync, upper: int, lower: int, weights: Weights) -> None:
-        self.weights, self._components = weights, model.config.components
+        self.weights, self._components, self._blendshapes = weights, model.config.components, model.config.blendshapes
         gap = model.pca_components.unflatten(-1, (-1, 3))  # (P, K, 3)
         # Along the image's vertical, downwards: linear in the coefficients, unlike the distance of the two points.
         self._slope = gap[:, lower, 1] - gap[:, upper, 1]
@@ -59,9 +62,10 @@ class MouthLoss:
 
         Parameters
         ----------
-        said : Tensor, shape (M, B, T, P + S)
-            Of each member.
-        wanted : Tensor, shape (B, T, P + S)
+        said : Tensor, shape (M, B, T, P + S + C)
+            Of each member; of the classes of sounds, logits.
+        wanted : Tensor, shape (B, T, P + S + C)
+            Of the classes, probabilities.
         counts : Tensor, shape (B, T), bool
             Steps that are judged.
 
@@ -70,11 +74,13 @@ class MouthLoss:
         Tensor, shape (M,)
             To be divided by the number of steps that count.
         """
-        weights, p = self.weights, self._components
-        error = (said - wanted).square()
+        weights, p, s = self.weights, self._components, self._blendshapes
+        error = (said[..., : p + s] - wanted[..., : p + s]).square()
         step = error[..., :p].mean(-1)  # (M, B, T)
-        if error.shape[-1] > p:
+        if s:
             step = step + weights.blendshapes * error[..., p:].mean(-1)
+        if said.shape[-1] > p + s:
+            step = step - weights.phones * (wanted[..., p + s :] * said[..., p + s :].log_softmax(-1)).sum(-1)
         if weights.opening or weights.closure:
             ours, theirs = self.opening(said[..., :p]), self.opening(wanted[..., :p])
             step = step + weights.opening * (ours - theirs).square()

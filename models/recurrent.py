@@ -179,16 +179,19 @@ class Recurrent(nn.Module):
         state
             To go on from.
         """
+        h, state = self.hear(x, state, lengths)
+        return self.read_out(self.drop(h)), state
+
+    def hear(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run over a stretch of time, and return what `forward` reads the mouth off: h (B, T, H), and the state after."""
         x = self.drop_input(x)
         if self.future is None:
-            h, state = self.past(x, state)  # (B, T, hidden)
-        elif self.lookahead is None or self.training:
+            return self.past(x, state)  # (B, T, hidden)
+        if self.lookahead is None or self.training:
             h, state = self.past(x, state)
             ahead, _ = self.future(reverse(x, lengths))  # h_t of what comes after t, t itself included
-            h = torch.cat([h, reverse(ahead, lengths)], -1)  # (B, T, 2·hidden)
-        else:
-            h, state = self._bounded(x, state)
-        return self.read_out(self.drop(h)), state
+            return torch.cat([h, reverse(ahead, lengths)], -1), state  # (B, T, 2·hidden)
+        return self._bounded(x, state)
 
     def _bounded(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Hear the past up to t and the future of t, for every t that has been heard so far ahead."""
@@ -210,8 +213,8 @@ class Recurrent(nn.Module):
         at_once = WINDOWS_AT_ONCE if x.device.type == "cpu" else len(backwards)
         ahead = torch.cat([self.future(some)[0][:, late + 1 - size :].flip(1) for some in backwards.split(at_once)])
         ahead = ahead.unflatten(0, windows.shape[:2]).flatten(1, 2)[:, within : within + steps]  # (B, T, hidden)
-        y = torch.cat([h[:, :steps], ahead], -1)  # (B, T, 2·hidden)
-        return y, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1), (heard + steps) % size)
+        h_both = torch.cat([h[:, :steps], ahead], -1)  # (B, T, 2·hidden)
+        return h_both, (*kept, x[:, steps:].transpose(0, 1), h[:, steps:].transpose(0, 1), (heard + steps) % size)
 
 
 def block(lookahead: int) -> int:
@@ -237,6 +240,11 @@ class Ensemble(nn.Module):
     def __init__(self, members: int, **network: Any) -> None:
         super().__init__()
         self.members = nn.ModuleList([Recurrent(**network) for _ in range(members)])
+
+    @property
+    def each(self) -> list[Recurrent]:
+        """The members, in order."""
+        return [member for member in self.members if isinstance(member, Recurrent)]
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over a stretch of time, as a `Recurrent`; y (M, B, T, P) is what each member says."""

@@ -195,6 +195,7 @@ def preprocess(
         raise _Failure(EXIT_SOME_FAILED if good else EXIT_INPUT, reasons)
 
 
+_MODEL_HELP = "Model folder made by train; without, the base model, which has heard synthesized speech alone."
 _HELP = help_of(TrainSettings)
 _DEFAULT = TrainSettings()
 
@@ -211,8 +212,14 @@ def train(
     layers: Annotated[int, typer.Option("--layers", min=1, help=_HELP["layers"])] = _DEFAULT.layers,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help=_HELP["epochs"])] = _DEFAULT.epochs,
     init: Annotated[
-        Path | None, typer.Option("--init", metavar="RUN", help="Model to start from: of many speakers, to learn one more.")
-    ] = None,
+        str,
+        typer.Option(
+            "--init",
+            metavar="base|none|RUN",
+            help="What to start from: the base model, which knows speech, if the network is built like it; nothing; or a run, "
+            "of many speakers, say, to learn one more.",
+        ),
+    ] = "base",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     *,
     common: Common,
@@ -249,7 +256,8 @@ def _trained(result: dict[str, Any]) -> str:
     judged = "without validation" if result["val_loss"] is None else f"validation loss {result['val_loss']:.4f}"
     if result["val_aperture_r"] is not None:
         judged += f", aperture r {result['val_aperture_r']:.3f}"
-    return f"{result['run']}: epoch {result['epochs']}, {judged}, in {result['elapsed_s']:.1f} s"
+    begun = "" if result["init"] == "none" else f" from {result['init']}"
+    return f"{result['run']}: epoch {result['epochs']}{begun}, {judged}, in {result['elapsed_s']:.1f} s"
 
 
 @_command
@@ -257,7 +265,7 @@ def render(
     target: Annotated[Path, typer.Option("--target", help="Video whose face is given a new mouth.")],
     audio: Annotated[Path, typer.Option("--audio", help="Any file with an audio stream.")],
     out: Annotated[Path, typer.Option("--out", help="Video to make.")],
-    model: Annotated[Path | None, typer.Option("--model", help="Model folder made by train.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help=_MODEL_HELP)] = None,
     mouth: Annotated[Path | None, typer.Option("--mouth", help="Mouth track in place of a model.")] = None,
     bank: Annotated[
         Path | None, typer.Option("--bank", help="Other footage of the person to take mouths from; else the target's own.")
@@ -266,8 +274,8 @@ def render(
     common: Common,
 ) -> None:
     """Make a target video say what an audio file says."""
-    if (model is None) == (mouth is None):
-        raise _Failure(EXIT_USAGE, "render needs --model RUN or --mouth TRACK.json, one of them")
+    if model is not None and mouth is not None:
+        raise _Failure(EXIT_USAGE, "render takes --model RUN or --mouth TRACK.json, not both")
     from lipwright.pipeline import render_video
 
     with _progress(common.quiet) as progress:
@@ -293,7 +301,7 @@ def render(
 @_command
 def evaluate(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Talking people, with their own sound.")],
-    model: Annotated[Path, typer.Option("--model", help="Model folder made by train.")],
+    model: Annotated[Path | None, typer.Option("--model", help=_MODEL_HELP)] = None,
     render: Annotated[bool, typer.Option("--render", help="Also paint the mouth, and judge the picture.")] = False,
     bank: Annotated[
         Path | None,
@@ -379,8 +387,8 @@ def _looked(result: dict[str, Any]) -> str:
 def export(
     out: Annotated[Path, typer.Option("--out", help="File to make.")],
     from_video: Annotated[Path | None, typer.Option("--from-video", help="Measure the mouth in this video.")] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="Predict it with this model …")] = None,
-    audio: Annotated[Path | None, typer.Option("--audio", help="… from this sound.")] = None,
+    audio: Annotated[Path | None, typer.Option("--audio", help="Predict it from this sound …")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="… with this model; without, the base model.")] = None,
     format_: Annotated[str, typer.Option("--format", help="track: a mouth track, JSON.")] = "track",
     *,
     common: Common,
@@ -388,8 +396,8 @@ def export(
     """Write a mouth to a file: measured from a video, or predicted from sound."""
     if format_ != "track":
         raise _Failure(EXIT_USAGE, f"--format {format_} is not known; use track")
-    if (from_video is None) == (model is None) or (model is None) != (audio is None):
-        raise _Failure(EXIT_USAGE, "export needs --from-video VIDEO, or --model RUN and --audio AUDIO")
+    if (from_video is None) == (audio is None) or (from_video is not None and model is not None):
+        raise _Failure(EXIT_USAGE, "export needs --from-video VIDEO, or --audio AUDIO with or without --model RUN")
     from lipwright.pipeline import export_mouth
 
     with _progress(common.quiet) as progress:

@@ -17,6 +17,7 @@ from lipwright.data.errors import CorpusError, InputError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.lipsync import Config, LipSync
+from lipwright.pipeline.adapt import PENALTIES, fit_read_out, take_over
 from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE, Fit, FitState, Outcome
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
@@ -29,9 +30,6 @@ log = logging.getLogger(__name__)
 FIT_FILE = "training.safetensors"
 """What `--resume` goes on from."""
 
-INHERITED = ("cell", "direction", "hidden", "layers", "layer_norm", "members")
-"""Settings that a training takes over from the run that it starts from."""
-
 LEAST_BLENDSHAPE_STD = 0.02
 """Blendshapes that hardly move are noise, and are not blown up to be learned."""
 
@@ -42,8 +40,10 @@ class Course:
     Parameters
     ----------
     corpus, settings, seed
+    init
+        What to start from: ``"base"``, a model folder, or ``"none"``.
     base
-        Model to start from, or None.
+        The model that is there, or None.
     device, team
         Where, and by which processes.
 
@@ -51,26 +51,40 @@ class Course:
     """
 
     def __init__(
-        self, corpus: Corpus, settings: TrainSettings, seed: int, base: LipSync | None, device: torch.device, team: Team
+        self,
+        corpus: Corpus,
+        settings: TrainSettings,
+        seed: int,
+        init: str,
+        base: LipSync | None,
+        device: torch.device,
+        team: Team,
     ) -> None:
-        self.corpus, self.settings, self.seed, self.base, self.device, self.team = corpus, settings, seed, base, device, team
+        self.corpus, self.settings, self.seed, self.device, self.team = corpus, settings, seed, device, team
+        self.init, self.base = init, base
         self.train, self.held_out, self.mean_scale = load_sequences(corpus)
         if not self.held_out:
             log.warning("less than %.0f s to train on: a fixed %d epochs, without validation", LEAST_DATA_S, FIXED_EPOCHS)
         self._fits: dict[str, Fit] = {}
+        self._penalties: tuple[float, ...] = PENALTIES
 
     def build(self, sequences: list[Sequence]) -> LipSync:
         """Make the model that is to be trained on some sequences."""
         torch.manual_seed(self.seed)
+        made = build_model(sequences, _feature_settings(self.corpus), self.settings, self.mean_scale, **_origin(self.corpus))
         if self.base is not None:
-            return _adapted(self.base, sequences, self.corpus, self.settings, self.mean_scale).to(self.device)
-        return build_model(sequences, self.corpus, self.settings, self.mean_scale).to(self.device)
+            take_over(made, self.base)
+        return made.to(self.device)
 
     def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
         heard = heard_in_training(train, self.settings, _feature_settings(self.corpus))
+        model = self.build(train)
         # Who begins with a trained model has learned silence and closed lips, and may stop at any epoch.
-        least = 0 if self.base else math.floor(LEAST_SHARE * self.settings.epochs)
-        return Fit(self.build(train), heard, held_out, self.settings, self.seed, self.team, least=least, last=last)
+        least = max(1, math.floor(LEAST_SHARE * self.settings.epochs))
+        if self.base is not None:
+            least = 0
+            self._penalties = (fit_read_out(model, train, held_out, self._penalties),)
+        return Fit(model, heard, held_out, self.settings, self.seed, self.team, least=least, last=last)
 
     def run(self, record: Record | None, progress: Progress | None, begun: Path | None = None) -> Outcome:
         """Train.
@@ -112,17 +126,17 @@ class Course:
     @property
     def worth_keeping(self) -> bool:
         """Whether an epoch has been trained."""
-        return any(fit.kept.head["epoch"] for fit in self._fits.values())
+        return any(fit.kept.head["epoch"] or not fit.last for fit in self._fits.values())
 
     def save(self, folder: Path) -> None:
         """Write the best model so far, the ridge to compare it with, and what is needed to go on."""
         from safetensors.torch import save_file
 
-        fits = {stage: fit for stage, fit in self._fits.items() if fit.kept.head["epoch"]}
+        fits = {stage: fit for stage, fit in self._fits.items() if fit.kept.head["epoch"] or not fit.last}
         stage, fit = list(fits.items())[-1]
         fit.finish()
         model, found = fit.model, asdict(fits["search"].best)
-        training = {"settings": asdict(self.settings), "seed": self.seed, "stage": stage} | found
+        training = {"settings": asdict(self.settings), "seed": self.seed, "init": self.init, "stage": stage} | found
         model.config = replace(model.config, training=training)
         model.save(folder)
         tensors = {f"{stage}.{name}": t for stage, fit in fits.items() for name, t in fit.kept.tensors.items()}
@@ -172,40 +186,53 @@ def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Seque
     return math.floor((ahead_ms - reach_ms) * STEP_HZ / 1000)
 
 
-def build_model(sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:
-    """Make an untrained model whose statistics and PCA come from the training sequences."""
+def build_model(
+    sequences: list[Sequence], features: FeatureSettings, settings: TrainSettings, mean_scale: float, **origin: Any
+) -> LipSync:
+    """Make an untrained model whose statistics and PCA come from the training sequences.
+
+    Parameters
+    ----------
+    sequences, settings
+    features
+        What the sequences' features were computed with.
+    mean_scale
+        Mean scale of the speakers.
+    **origin
+        What `Config` keeps of where the sequences are from.
+    """
     from sklearn.decomposition import PCA
 
-    features = np.concatenate([s.features for s in sequences])
+    heard = np.concatenate([s.features for s in sequences])
     shapes = np.concatenate([s.shapes[s.valid] for s in sequences]).reshape(-1, 3 * sequences[0].shapes.shape[1])
     blendshapes = np.concatenate([s.blendshapes[s.valid] for s in sequences])
     components = min(settings.components, *shapes.shape)
     pca = PCA(components, svd_solver="full").fit(shapes)
-    own = _feature_settings(corpus)
     config = Config(
-        features=corpus.settings["features"],
-        feature_size=features.shape[1],
+        features=features.to_dict(),
+        feature_size=heard.shape[1],
         points=sequences[0].shapes.shape[1],
         components=components,
         scale=mean_scale,
         cell=settings.cell,
         direction="forward" if settings.direction == "forward" else "both",
         lookahead_ms=settings.lookahead_ms,
-        delay_steps=_delay_steps(settings, own.reach_ms, sequences),
+        delay_steps=_delay_steps(settings, features.reach_ms, sequences),
         hidden=settings.hidden,
         layers=settings.layers,
         layer_norm=settings.layer_norm,
         members=settings.members,
         blendshapes=blendshapes.shape[1],
+        phones=sequences[0].phones.shape[1],
         input_dropout=settings.input_dropout,
         dropout=settings.dropout,
-        **_origin(corpus),
+        **origin,
     )
     model = LipSync(config)
     for name, values in {
-        "feature_mean": features.mean(0),
-        "feature_std": np.maximum(features.std(0), 1e-3),
-        "silence": compute_features(np.zeros(1600, np.float32), own, gain=1.0)[5],
+        "feature_mean": heard.mean(0),
+        "feature_std": np.maximum(heard.std(0), 1e-3),
+        "silence": compute_features(np.zeros(1600, np.float32), features, gain=1.0)[5],
         "pca_mean": pca.mean_,
         "pca_components": pca.components_,
         "neutral": np.mean([s.speaker.neutral for s in sequences], axis=0),
@@ -227,23 +254,3 @@ def _feature_settings(corpus: Corpus) -> FeatureSettings:
         return FeatureSettings.from_dict(corpus.settings["features"])
     except ValueError as error:
         raise CorpusError(f"{corpus.folder} was made with other feature settings ({error}); preprocess anew") from None
-
-
-def _adapted(base: LipSync, sequences: list[Sequence], corpus: Corpus, settings: TrainSettings, mean_scale: float) -> LipSync:
-    """Return a trained model that is to learn on from another corpus: its weights and what they refer to, new speakers."""
-    if base.config.features != corpus.settings["features"]:
-        raise CorpusError(f"{corpus.folder} has other features than the model of --init; preprocess anew")
-    config = replace(
-        base.config,
-        scale=mean_scale,
-        input_dropout=settings.input_dropout,
-        dropout=settings.dropout,
-        training={},
-        **_origin(corpus),
-    )
-    _delay_steps(settings, _feature_settings(corpus).reach_ms, sequences)
-    model = LipSync(config)
-    model.load_state_dict(base.state_dict())
-    neutral = np.mean([s.speaker.neutral for s in sequences], axis=0)
-    model.neutral.copy_(torch.from_numpy(np.asarray(neutral, np.float32)))
-    return model

@@ -18,7 +18,7 @@ from lipwright.data.media import Media, file_sha256, probe
 from lipwright.data.mouth import MouthTrack, aperture, track_of, width
 from lipwright.models import metrics
 from lipwright.models.baselines import Ridge
-from lipwright.models.lipsync import LipSync
+from lipwright.models.lipsync import BASE, LipSync
 from lipwright.pipeline.predict import feature_settings, load_model, mean_mouth, predict_mouth
 from lipwright.pipeline.progress import Progress, told_as
 
@@ -57,7 +57,7 @@ def judge_mouth(predicted: np.ndarray, measured: MouthTrack, mean: np.ndarray, f
 
 
 def evaluate_model(
-    model: Path | str,
+    model: Path | str | None,
     videos: Iterable[Path | str],
     *,
     render: bool = False,
@@ -70,7 +70,7 @@ def evaluate_model(
     Parameters
     ----------
     model
-        Model folder.
+        Model folder; None is the base model.
     videos
         Each with one speaker and their sound.
     render
@@ -95,7 +95,7 @@ def evaluate_model(
     InputError
         No video can be used. (One of several that cannot has ``error`` in place of numbers.)
     """
-    folder = Path(model)
+    folder = BASE if model is None else Path(model)
     lipsync, ridge = load_model(folder, device), Ridge.load(folder)
     clips: list[dict[str, Any]] = []
     failures: list[InputError] = []

@@ -33,8 +33,8 @@ def export_mouth(
         JSON file to make.
     from_video
         Measure the mouth in this video.
-    model, audio
-        Or predict it with this model from this sound, on the model's mean mouth.
+    audio, model
+        Or predict it from this sound with a model, by default the base model, on the model's mean mouth.
     force
         Replace `out` if it exists.
 
@@ -58,13 +58,13 @@ def export_mouth(
         if not track.found.any():
             raise FaceError(f"{from_video} shows no face in any of its {len(track.found)} frames")
         motion = track_of(track)
-    elif from_video is None and model is not None and audio is not None:
-        lipsync = load_model(Path(model), device)
+    elif from_video is None and audio is not None:
+        lipsync = load_model(None if model is None else Path(model), device)
         features = compute_features(read_speech(probe(audio)), feature_settings(lipsync))
         speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
         motion = predict_mouth(lipsync, features, speaker)
     else:
-        raise InputError("give either --from-video, or --model and --audio")
+        raise InputError("give either --from-video, or --audio with or without --model")
     motion.save(out)
     return {
         "out": str(out),

@@ -27,8 +27,8 @@ from lipwright.pipeline.settings import TrainSettings
 FIXED_EPOCHS = 15
 """Without validation."""
 
-COVERAGE = 10
-"""An epoch hears each second of training about so many times."""
+LEAST_STEPS = 1
+"""Of training in an epoch, however little there is to hear."""
 
 WARM_UP = 0.05
 """Share of the planned steps over which the learning rate rises."""
@@ -107,7 +107,7 @@ class Fit:
     held_out
         Without it, all of `last` epochs are trained, and the last is the best.
     least
-        The first epoch that may be chosen.
+        The first epoch that may be chosen; 0 is the model as it comes.
     last
         Epochs to stop after, at most `settings.epochs`, for which the learning rate is planned.
 
@@ -126,7 +126,7 @@ class Fit:
         seed: int,
         team: Team,
         *,
-        least: int = 0,
+        least: int = 1,
         last: int | None = None,
     ) -> None:
         device = model.feature_mean.device
@@ -137,14 +137,18 @@ class Fit:
         )
         self.lengths, self.weights = [len(s.features) for s in train], [s.weight for s in train]
         self.chunk = round(min(settings.bptt_s * STEP_HZ, max(self.lengths)))
-        heard = COVERAGE * float(np.dot(self.lengths, self.weights))
-        self.steps_per_epoch = max(1, round(heard / (settings.streams * self.chunk)))
+        heard = settings.coverage * float(np.dot(self.lengths, self.weights))
+        self.steps_per_epoch = max(LEAST_STEPS, round(heard / (settings.streams * self.chunk)))
         self.least = least
-        self.last = min(last or settings.epochs, settings.epochs)
+        self.last = settings.epochs if last is None else min(last, settings.epochs)
         self.validate = Validation(held_out, model) if held_out and team.rank == 0 else None
         self.judged = bool(held_out)
         weights = Weights(
-            settings.velocity_weight, settings.opening_weight, settings.closure_weight, settings.blendshape_weight
+            settings.velocity_weight,
+            settings.opening_weight,
+            settings.closure_weight,
+            settings.blendshape_weight,
+            settings.phone_weight,
         )
         self.loss = MouthLoss(model, *MIDDLE_OF_LIPS, weights)
         self.mean_loss = self._loss_of_the_mean_mouth()
@@ -180,6 +184,8 @@ class Fit:
         progress
             Called with (epochs done, most epochs).
         """
+        if not self.epoch and not self.least and self.judged:
+            self.best = Outcome(0, 0, *self.team.told(self.validate() if self.validate else (None, None)))
         shared = self.team.share(self.network)
         while self.epoch < self.last and not self._stale():
             self.epoch += 1
@@ -231,6 +237,10 @@ class Fit:
         torch.manual_seed(int(rng.integers(2**32)) + team.rank)
         lessons = streams.take(self.steps_per_epoch).share(team.rank, team.size, self.device)
         mix = Mix(lessons.first.shape[1], settings.mixup, rng, self.device) if settings.mixup else None
+        still = self.x.shape[1] // 2  # the other half are differences
+        channel = torch.zeros(())
+        if settings.channel_noise:
+            channel = settings.channel_noise * torch.randn(lessons.first.shape[1], 1, still, device=self.device)
         network.train()
         parameters: list[torch.Tensor] = [*self.network.parameters()]
         averages: list[torch.Tensor] = [*self.model.network.parameters()]
@@ -245,6 +255,8 @@ class Fit:
             counts = chunk.counts & self.valid[chunk.targets]
             if mix:
                 heard, wanted, counts = mix(heard), mix(wanted), mix.both(counts)
+            if settings.channel_noise:
+                heard = torch.cat([heard[..., :still] + channel, heard[..., still:]], -1)
             if settings.input_noise:
                 heard = heard + settings.input_noise * torch.randn_like(heard)
             with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):

@@ -18,7 +18,6 @@ from lipwright.data.mouth import aperture
 from lipwright.models.gradient_flow import gradient_flow
 from lipwright.models.lipsync import LipSync
 from lipwright.models.metrics import LAG_REACH_STEPS, lag_curve, peak_lag_ms
-from lipwright.models.recurrent import Recurrent
 from lipwright.pipeline.predict import feature_settings, load_model
 from lipwright.pipeline.sequences import Sequence, arrays, load_sequences
 
@@ -139,8 +138,7 @@ def _flow(model: LipSync, sequences: list[Sequence], rng: np.random.Generator) -
         heard.append(x[t - reach : t + ahead + 1])
         wanted.append(y[t])
     x, y = (torch.from_numpy(np.stack(part)).to(model.feature_mean) for part in (heard, wanted))
-    member = model.network.members[0]
-    assert isinstance(member, Recurrent)
+    member = model.network.each[0]
     with torch.no_grad():
         said = member(x)[0][:, reach if model.config.lookahead_ms is None else -1]  # ŷ_T
     # The past ends where the output is formed: a network that only hears the past goes on to the end of the look-ahead.

@@ -9,7 +9,7 @@ import numpy as np
 from lipwright.data.features import FeatureSettings
 from lipwright.data.mouth import MouthTrack, Speaker
 from lipwright.models.errors import ModelError
-from lipwright.models.lipsync import LipSync
+from lipwright.models.lipsync import BASE, LipSync
 
 
 def feature_settings(lipsync: LipSync) -> FeatureSettings:
@@ -29,14 +29,15 @@ def feature_settings(lipsync: LipSync) -> FeatureSettings:
     return settings
 
 
-def load_model(folder: Path, device: str = "cpu") -> LipSync:
-    """Read a model, and see that this Lipwright can compute what it hears.
+def load_model(folder: Path | None = None, device: str = "cpu") -> LipSync:
+    """Read a model, by default the base model, and see that this Lipwright can compute what it hears.
 
     Raises
     ------
     ModelError
         The folder cannot be used, or the model was made with other feature settings.
     """
+    folder = BASE if folder is None else folder
     lipsync = LipSync.load(folder, device)
     try:
         feature_settings(lipsync)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from lipwright.data.articulation import CLASSES
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.augment import Variant, hush, vary
 from lipwright.data.cache import cached_path, prune
@@ -51,6 +52,8 @@ class Sequence:
     speaker
     audio : ndarray, shape (N,), float32
         What the features were computed from; sample 0 stands at step 0.
+    phones : ndarray, shape (T, C), float32
+        Which class of sound is heard, 1 in its column; C is 0 where nobody knows.
     weight
         How often a second of it is heard, against others.
     """
@@ -61,6 +64,7 @@ class Sequence:
     valid: np.ndarray
     speaker: Speaker
     audio: np.ndarray
+    phones: np.ndarray
     weight: float = 1.0
 
 
@@ -96,9 +100,8 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
                 cut = slice(start, end)
                 if track.valid[cut].sum() >= LEAST_VALID_STEPS:
                     heard = clip.audio[start * SAMPLE_RATE_HZ // STEP_HZ : end * SAMPLE_RATE_HZ // STEP_HZ] / np.float32(32768)
-                    where.append(
-                        Sequence(clip.features[cut], shapes[cut], blendshapes[cut], track.valid[cut], track.speaker, heard)
-                    )
+                    parts = (clip.features[cut], shapes[cut], blendshapes[cut], track.valid[cut])
+                    where.append(Sequence(*parts, track.speaker, heard, np.zeros((end - start, 0), np.float32)))
     if not train:
         raise CorpusError(f"{corpus.folder} shows less than a second of mouth to train on; add longer footage")
     if sum(len(s.features) for s in train) < LEAST_DATA_S * STEP_HZ:
@@ -130,15 +133,21 @@ def vary_sequence(sequence: Sequence, kinds: tuple[str, ...], settings: FeatureS
     steps = np.arange(len(sequence.features), dtype=float)
     then = then[then <= steps[-1]]
     shapes, valid = interpolate(steps, sequence.shapes, sequence.valid, then, longest_gap_s=1)  # in steps: neighbours only
-    blendshapes, _ = interpolate(steps, sequence.blendshapes, sequence.valid, then, longest_gap_s=1)
-    return replace(sequence, features=features[: len(then)], shapes=shapes, blendshapes=blendshapes, valid=valid)
+    blendshapes, phones = (
+        interpolate(steps, series, sequence.valid, then, longest_gap_s=1)[0]
+        for series in (sequence.blendshapes, sequence.phones)
+    )
+    features = features[: len(then)]
+    return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid, phones=phones)
 
 
 def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, whole: bool) -> Sequence:
     """Return a sequence in which speech gives way to silence or noise and the mouth closes (`lipwright.data.augment.hush`)."""
     samples, spans_s = hush(sequence.audio, np.random.default_rng(seed), whole=whole)
     features = compute_features(samples, settings)[: len(sequence.features)]
-    shapes, blendshapes, valid = sequence.shapes.copy(), sequence.blendshapes.copy(), sequence.valid.copy()
+    shapes, blendshapes, valid, phones = (
+        series.copy() for series in (sequence.shapes, sequence.blendshapes, sequence.valid, sequence.phones)
+    )
     opening = aperture(sequence.speaker.place(sequence.shapes, 1.0))
     resting = sequence.valid & (opening <= np.quantile(opening[sequence.valid], RESTING_SHARE))
     times_s = np.arange(len(features)) / STEP_HZ
@@ -152,7 +161,8 @@ def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, w
         valid[inner] = True
         shapes[inner] = 0
         blendshapes[inner] = sequence.blendshapes[resting].mean(0)
-    return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid)
+        phones[inner] = np.arange(phones.shape[1]) == CLASSES.index("rest")
+    return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid, phones=phones)
 
 
 def heard_in_training(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
@@ -180,14 +190,17 @@ def arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, 
     -------
     features : ndarray, shape (T, D), float32
         Standardised.
-    wanted : ndarray, shape (T, P + S), float32
-        PCA coefficients of the mouth, then standardised blendshapes if the model says them.
+    wanted : ndarray, shape (T, P + S + C), float32
+        PCA coefficients of the mouth, then what else the model says: standardised blendshapes, classes of sounds.
     valid : ndarray, shape (T,), bool
     """
-    features, shapes, blendshapes = (
-        torch.from_numpy(a).to(model.feature_mean) for a in (sequence.features, sequence.shapes, sequence.blendshapes)
+    features, shapes, blendshapes, phones = (
+        torch.from_numpy(a).to(model.feature_mean)
+        for a in (sequence.features, sequence.shapes, sequence.blendshapes, sequence.phones)
     )
     wanted = model.project(shapes)
     if model.config.blendshapes:
         wanted = torch.cat([wanted, (blendshapes - model.blendshape_mean) / model.blendshape_std], 1)
+    if model.config.phones:
+        wanted = torch.cat([wanted, phones], 1)
     return model.standardise(features).cpu().numpy(), wanted.cpu().numpy(), sequence.valid

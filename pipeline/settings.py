@@ -38,6 +38,9 @@ class TrainSettings:
     """Share of features dropped in training."""
     input_noise: float = 0.0
     """Standard deviation of the noise added to features in training, which themselves have 1."""
+    channel_noise: float = 0.0
+    """Standard deviation of a constant that is added to all that a stream hears in an epoch, as another microphone and
+    another room would; differences from step to step stay."""
     dropout: float = 0.5
     """Share of a layer's outputs dropped in training."""
     mixup: float = 0.4
@@ -58,8 +61,12 @@ class TrainSettings:
     """Of lips that should meet and do not."""
     blendshape_weight: float = 0.02
     """Of the squared error of the 52 blendshapes."""
+    phone_weight: float = 0.3
+    """Of the cross-entropy of the sounds that are heard, where the corpus says them."""
     epochs: int = 24
-    """Epochs that the learning rate is planned for, the most that are trained; each hears every second 10 times."""
+    """Epochs that the learning rate is planned for, the most that are trained."""
+    coverage: float = 10.0
+    """How often an epoch hears every second."""
     patience: int = 6
     """Epochs without a better validation after which training stops, once 60 % of the planned ones are trained."""
     refit: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -10,14 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from lipwright.data.corpus import Corpus
-from lipwright.data.errors import InputError, require_new
+from lipwright.data.errors import CorpusError, InputError, require_new
 from lipwright.models.device import choose_device
-from lipwright.models.lipsync import CONFIG, Config, LipSync
-from lipwright.pipeline.course import FIT_FILE, INHERITED, Course
+from lipwright.models.lipsync import BASE, CONFIG, Config, LipSync
+from lipwright.pipeline.course import FIT_FILE, Course
 from lipwright.pipeline.processes import team
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+FROM_BASE, FROM_NOTHING = "base", "none"
+"""What a training starts from, if not from another run."""
+
+ALIKE = ("cell", "direction", "hidden", "layers", "layer_norm")
+"""What must be as asked for, if the base model is to be started from."""
+
+INHERITED = (*ALIKE, "members")
+"""Settings that a training takes over from the run that it starts from."""
 
 ARCHITECTURE = (
     "cell", "direction", "lookahead_ms", "hidden", "layers", "layer_norm", "members", "components", "blendshapes", "features"
@@ -25,9 +37,31 @@ ARCHITECTURE = (
 """What a training that is resumed must have in common with its beginning."""
 
 
-def _require_same(run: Path, config: Config, settings: TrainSettings) -> None:
+def _start(init: str, settings: TrainSettings, corpus: Corpus) -> tuple[TrainSettings, LipSync | None]:
+    """Return the settings of a training, and the model that it starts from, if any."""
+    if init == FROM_NOTHING:
+        return settings, None
+    base = LipSync.load(BASE if init == FROM_BASE else Path(init))
+    same = base.config.features == corpus.settings["features"]
+    if init == FROM_BASE:
+        # It hears as far ahead as it is let: in training, to the end of each second.
+        asked = replace(settings, direction="both" if settings.direction == "whole" else settings.direction)
+        others = [name for name in ALIKE if getattr(base.config, name) != getattr(asked, name)]
+        if others or not same:
+            log.info("the base model has another %s than asked for: started from nothing", (others or ["features"])[0])
+            return settings, None
+        return settings, base
+    if not same:
+        raise CorpusError(f"{corpus.folder} has other features than the model of --init; preprocess anew")
+    settings = replace(settings, delay_ms=base.config.lookahead_ms, **{k: getattr(base.config, k) for k in INHERITED})
+    return replace(settings, direction="whole") if base.config.lookahead_ms is None else settings, base
+
+
+def _require_same(run: Path, config: Config, settings: TrainSettings, init: str) -> None:
     """Raise `InputError` if a run cannot be gone on with as asked."""
     begun = LipSync.load(run).config
+    if (was := begun.training["init"]) != init:
+        raise InputError(f"{run} was started with --init {was}, not {init}; resume it so, or train anew to another --out")
     for name in ARCHITECTURE:
         was, asked = getattr(begun, name), getattr(config, name)
         if was != asked:
@@ -50,7 +84,7 @@ def train_model(
     out: Path | str,
     settings: TrainSettings | None = None,
     *,
-    init: Path | str | None = None,
+    init: Path | str = FROM_BASE,
     device: str = "auto",
     seed: int = 0,
     force: bool = False,
@@ -70,8 +104,9 @@ def train_model(
     settings
         Defaults to `TrainSettings()`.
     init
-        Model folder to start from, in place of random weights: of many speakers, say, to learn one more. What the network
-        is made of (`INHERITED`) is then its, whatever `settings` say.
+        ``"base"``: the model that Lipwright ships, which knows speech, if `settings` ask for a network like its (`ALIKE`).
+        A model folder: that one, of many speakers, say, to learn one more; what the network is made of (`INHERITED`) is
+        then its, whatever `settings` say. ``"none"``: random weights.
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     seed
@@ -86,8 +121,8 @@ def train_model(
     Returns
     -------
     dict
-        ``run``, ``epochs``, ``steps``, ``val_loss`` and ``val_aperture_r`` of the best epoch (None without validation),
-        ``elapsed_s``.
+        ``run``, ``init`` (what it started from), ``epochs``, ``steps``, ``val_loss`` and ``val_aperture_r`` of the best
+        epoch (None without validation; epoch 0 is what it started from, with a new read-out), ``elapsed_s``.
 
     Raises
     ------
@@ -111,18 +146,15 @@ def train_model(
     if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
         raise InputError(f"{out} holds other files than a model's; choose another --out")
     where = choose_device(device)
-    base = LipSync.load(Path(init)) if init is not None else None
-    if base is not None:
-        settings = replace(settings, delay_ms=base.config.lookahead_ms, **{k: getattr(base.config, k) for k in INHERITED})
-        if base.config.lookahead_ms is None:
-            settings = replace(settings, direction="whole")
+    settings, base = _start(str(init), settings, opened)
+    init = str(init) if base is not None else FROM_NOTHING
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with team(where) as ours:
         if ours.size > settings.streams:
             raise InputError(f"{settings.streams} streams cannot be shared by {ours.size} processes; start fewer")
-        course = Course(opened, settings, seed, base, where, ours)
+        course = Course(opened, settings, seed, init, base, where, ours)
         if resume:
-            _require_same(out, course.build(course.train).config, settings)
+            _require_same(out, course.build(course.train).config, settings, init)
         record = None
         try:
             if ours.rank == 0:
@@ -140,7 +172,7 @@ def train_model(
             raise KeyboardInterrupt(f"interrupted; {out} holds the best so far: go on with --resume") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return {"run": str(out), **report, "elapsed_s": round(time.perf_counter() - began, 3)}
+    return {"run": str(out), "init": init, **report, "elapsed_s": round(time.perf_counter() - began, 3)}
 
 
 def _keep(course: Course, record: Record | None, partial: Path, out: Path) -> None:

@@ -117,6 +117,7 @@ def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float
     import torch
 
     from lipwright.data.corpus import Corpus
+    from lipwright.data.features import FeatureSettings
     from lipwright.pipeline.course import build_model
     from lipwright.pipeline.fit import Fit
     from lipwright.pipeline.processes import Team
@@ -125,7 +126,7 @@ def training_step(corpus: Path, device: str, rounds: int = 9) -> dict[str, float
 
     opened, settings = Corpus.load(corpus), TrainSettings(members=1)
     train, _, scale = load_sequences(opened)
-    fit = Fit(build_model(train, opened, settings, scale).to(device), train, [], settings, 0, Team())
+    fit = Fit(build_model(train, FeatureSettings(), settings, scale).to(device), train, [], settings, 0, Team())
     both = settings.direction != "forward"
     bare = bare_stacks(fit.x.shape[1], settings.hidden, settings.layers, both).to(device)
     x = torch.randn(settings.streams, fit.chunk, fit.x.shape[1], device=device)

@@ -1,10 +1,11 @@
 """Train on some footage, judge on other: the protocols behind the tables in `docs/`.
 
-    python scripts/holdout.py VIDEO... --out FOLDER [--seeds 0 1 2] [--pooled | --unseen] [--render] [--set dropout=0.2 …]
+    python scripts/holdout.py VIDEO... --out FOLDER [--seeds 0 1 2] [--own-s 8] [--init none] [--pooled | --unseen] [--render]
+        [--set dropout=0.2 …]
 
-Cuts videos in two, trains on the first 75 %, judges on the last 25 %: one model a video, or with --pooled one for all.
-With --unseen each video is judged whole, by a model that was trained on all the others. Prints one row per run, with what
-it does where nobody speaks, and one per video with the baselines beside it.
+Cuts videos in two, trains on the first 75 % (or less: --own-s), judges on the last 25 %: one model a video, or with
+--pooled one for all. With --unseen each video is judged whole, by a model that was trained on all the others. Prints one row
+per run, with what it does where nobody speaks, and one per video with the baselines beside it.
 """
 
 from __future__ import annotations
@@ -42,19 +43,20 @@ STILL_SHARE = 0.1
 """Still: within a second, the opening changes by less than this share of the speaker's scale."""
 
 
-def cut(media: Media, head: Path, tail: Path) -> None:
-    """Write the first 75 % and the last 25 % of a video as two files, sound included."""
+def cut(media: Media, head: Path, tail: Path, own_s: Fraction | None) -> None:
+    """Write the first 75 % (or `own_s`) and the last 25 % of a video as two files, sound included."""
     video = media.need_video()
     length = Fraction(len(read_speech(media)), SAMPLE_RATE_HZ)
     border = length * SHARE
+    end = border if own_s is None else min(own_s, border)
     with (
-        VideoWriter.like(video, head, crf=CRF, audio=media, audio_span_s=(Fraction(0), border)) as first,
+        VideoWriter.like(video, head, crf=CRF, audio=media, audio_span_s=(Fraction(0), end)) as first,
         VideoWriter.like(video, tail, crf=CRF, audio=media, audio_span_s=(border, length)) as second,
     ):
         for frame in read_frames(media):
-            if frame.time < border:
+            if frame.time < end:
                 first.write(frame.yuv(), frame.time)
-            else:
+            elif frame.time >= border:
                 second.write(frame.yuv(), frame.time - border)
 
 
@@ -74,11 +76,12 @@ def hush(run: Path) -> dict[str, float]:
     return shares
 
 
-def halves(path: Path, folder: Path) -> tuple[Path, Path]:
+def halves(path: Path, folder: Path, own_s: Fraction | None) -> tuple[Path, Path]:
     """Return head and tail of a video, cut once."""
-    head, tail = folder / f"{path.stem}.head.mp4", folder / f"{path.stem}.tail.mp4"
+    name = path.stem if own_s is None else f"{path.stem}.{float(own_s):g}s"
+    head, tail = folder / f"{name}.head.mp4", folder / f"{name}.tail.mp4"
     if not (head.exists() and tail.exists()):
-        cut(probe(path), head, tail)
+        cut(probe(path), head, tail, own_s)
     return head, tail
 
 
@@ -88,10 +91,11 @@ def main() -> None:
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--own-s", type=Fraction, help="train on so many seconds only, the first")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--pooled", action="store_true", help="one model for all videos")
     how.add_argument("--unseen", action="store_true", help="judge each video by a model trained on the others")
-    parser.add_argument("--init", type=Path, help="start from this run, SEED in its name standing for the seed")
+    parser.add_argument("--init", default="base", help="start from this run (SEED in its name is the seed), base, or none")
     parser.add_argument("--render", action="store_true", help="also judge the picture, with the head as the bank")
     parser.add_argument("--set", nargs="*", default=[], help="training settings, NAME=VALUE")
     args = parser.parse_args()
@@ -102,7 +106,7 @@ def main() -> None:
     if args.unseen:
         protocol = {f"without-{v.stem}": ([w for w in args.videos if w != v], [v]) for v in args.videos}
     else:
-        cuts = {v.stem: halves(v, args.out) for v in args.videos}
+        cuts = {v.stem: halves(v, args.out, args.own_s) for v in args.videos}
         protocol = {name: ([head], [tail]) for name, (head, tail) in cuts.items()}
         if args.pooled:
             heads, tails = zip(*cuts.values(), strict=True)
@@ -113,7 +117,7 @@ def main() -> None:
         preprocess_corpus(seen, corpus)
         for seed in args.seeds:
             run = args.out / f"{name}.run{seed}"
-            init = Path(str(args.init).replace("SEED", str(seed))) if args.init else None
+            init = args.init.replace("SEED", str(seed))
             trained = train_model(corpus, run, settings, seed=seed, init=init, force=True)
             told = {k: trained[k] for k in trained if k != "run"} | {"closed_and_still": hush(run)}
             print(json.dumps({"group": name, "seed": seed} | told))

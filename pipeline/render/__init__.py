@@ -133,7 +133,6 @@ def _motion(model: Path | None, mouth: Path | None, samples: np.ndarray, device:
         return place
     from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
-    assert model is not None
     lipsync = load_model(model, device)
     return lambda speaker: predict_mouth(lipsync, compute_features(samples, feature_settings(lipsync)), speaker)
 
@@ -161,7 +160,7 @@ def render_video(
     out
         Video to make: .mp4, .m4v, .mov or .mkv.
     model, mouth
-        What moves the mouth: a model folder, or a mouth track file. One of them.
+        What moves the mouth: a model folder, or a mouth track file, not both; without either, the base model.
     bank
         Footage of the same person to take mouths from; by default the target itself.
     device
@@ -188,8 +187,8 @@ def render_video(
     """
     began = time.perf_counter()
     target, audio, out = Path(target), Path(audio), Path(out)
-    if (model is None) == (mouth is None):
-        raise InputError("give either a model or a mouth track to render with")
+    if model is not None and mouth is not None:
+        raise InputError("give either a model or a mouth track to render with, not both")
     require_new(out, force)
     if out.suffix.lower() not in CONTAINERS or out.is_dir():
         raise InputError(f"{out}: cannot write such a file; give --out a name that ends in {', '.join(CONTAINERS)}")

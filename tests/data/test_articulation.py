@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lipwright.data.articulation import (
+    CLASSES,
     COLUMNS,
     LEAD_S,
     LETTERS,
@@ -19,6 +20,7 @@ from lipwright.data.articulation import (
     VOWELS,
     Lips,
     articulate,
+    sounding,
     targets_of,
 )  # fmt: skip
 from lipwright.data.mouth import LIPS, aperture, width
@@ -108,6 +110,14 @@ def test_lips_meet_in_every_bilabial_of_fast_speech() -> None:
     middles = [0.5 * (phone.start_s + phone.end_s) - LEAD_S for phone in phones if phone.name in "pbm"]
     assert len(middles) > 15
     assert articulate(phones, np.array(middles))[:, APERTURE].max() < 0.003
+
+
+def test_what_sounds_is_told_by_class_without_any_lead() -> None:
+    phones = spoken("b", "aɪ", each_s=0.2)
+    times_s = np.array([-1.0, 0.1, 0.301, 0.499, 0.501, 0.599, 0.601, 0.699, 9.0])
+    told = [CLASSES[k] for k in sounding(phones, times_s)]
+    assert told == ["rest", "rest", "bilabial", "bilabial", "ah", "ah", "ih", "ih", "rest"]
+    assert sounding([], np.zeros(3)).tolist() == [CLASSES.index("rest")] * 3
 
 
 def test_breath_is_drawn_through_parted_lips() -> None:

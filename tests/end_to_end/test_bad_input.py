@@ -384,4 +384,4 @@ def test_a_missing_landmark_model(refuse: Refuse, trained: Any, bad: Path, tmp_p
 
 def test_usage(refuse: Refuse, bad: Path) -> None:
     words = ["--target", bad / "short.mp4", "--audio", bad / "8000.wav", "--out", "out.mp4"]
-    refuse("render", *words, code=2, names="--model RUN or --mouth TRACK.json", says="render needs")
+    refuse("render", *words, code=2, names="--model RUN or --mouth TRACK.json", says="not both")

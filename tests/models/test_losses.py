@@ -34,6 +34,18 @@ def value(weights: Weights, ours: torch.Tensor, theirs: torch.Tensor, counts: to
     return float(loss(weights, ours.shape[-1] - 2)(ours[None], theirs, counts)[0])
 
 
+def test_sounds_are_judged_by_cross_entropy_and_the_rest_as_ever() -> None:
+    config = Config(features={}, feature_size=3, points=2, components=2, scale=0.1, hidden=2, blendshapes=1, phones=3)
+    judge = MouthLoss(LipSync(config), UPPER, LOWER, Weights(blendshapes=1.0, phones=0.5))
+    counts = torch.ones(1, 2, dtype=torch.bool)
+    wanted = torch.tensor([[[0.0, 0.0, 1.0, 0, 1, 0], [0.0, 0.0, 1.0, 0.5, 0, 0.5]]])
+    logits = torch.tensor([[1.0, 3.0, -1.0], [2.0, 0.0, 0.0]])
+    ours = torch.cat([wanted[0, :, :2], wanted[0, :, 2:3] - 0.2, logits], 1)[None]
+    log_p = logits.log_softmax(-1)
+    entropy = -(log_p[0, 1] + 0.5 * log_p[1, 0] + 0.5 * log_p[1, 2])
+    assert float(judge(ours[None], wanted, counts)[0]) == pytest.approx(2 * 0.2**2 + 0.5 * float(entropy), abs=1e-6)
+
+
 def test_the_truth_costs_nothing() -> None:
     truth = said(0.5, 0.9, 0.2, 0.0, 0.3, 0.6, 0.1)
     assert value(replace(ALL, closure=0.0), truth, truth) == 0

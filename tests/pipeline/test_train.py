@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
 
 from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, InputError, OutputExistsError
+from lipwright.data.features import FeatureSettings
 from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
-from lipwright.models.lipsync import LipSync
+from lipwright.models.lipsync import BASE, LipSync
 from lipwright.models.recurrent import CELLS
 from lipwright.pipeline.course import FIT_FILE, build_model
-from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE
+from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE, Fit
 from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.sequences import arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
@@ -81,7 +83,7 @@ def test_the_kept_epoch_is_the_best_one_that_was_trained_long_enough(toy_corpus:
 def test_a_model_folder_is_whole_and_says_what_it_was_made_from(toy_corpus: Maker, tmp_path: Path) -> None:
     corpus = toy_corpus(tmp_path / "corpus", (12.0, 6.0))
     report = train_model(corpus, tmp_path / "run", QUICK, device="cpu")
-    assert set(report) == {"run", "epochs", "steps", "val_loss", "val_aperture_r", "elapsed_s"}
+    assert set(report) == {"run", "init", "epochs", "steps", "val_loss", "val_aperture_r", "elapsed_s"}
     assert {p.name for p in (tmp_path / "run").iterdir()} >= {
         "config.json", "model.safetensors", "ridge.safetensors", METRICS_FILE,
     }  # fmt: skip
@@ -141,7 +143,7 @@ def test_truncation_longer_than_the_clip_is_the_full_gradient(
     train_model(corpus.folder, tmp_path / "run", settings, device="cpu", seed=5)
     (sequence,), _, mean_scale = load_sequences(corpus)
     torch.manual_seed(5)
-    model = build_model([sequence], corpus, settings, mean_scale)
+    model = build_model([sequence], FeatureSettings(), settings, mean_scale)
     x, y, valid = (torch.from_numpy(a) for a in arrays(model, sequence))
     error = (model.network(x[None])[0][0, 0] - y) ** 2
     p = model.config.components
@@ -306,8 +308,11 @@ def test_a_training_starts_from_what_another_has_learned(toy_corpus: Maker, tmp_
     still = replace(settings, epochs=1, learning_rate=1e-12)
     train_model(second, tmp_path / "run", still, init=tmp_path / "base", device="cpu")
     base, run = LipSync.load(tmp_path / "base"), LipSync.load(tmp_path / "run")
-    features = load_sequences(Corpus.load(second))[1][0].features
-    np.testing.assert_allclose(run.predict(features), base.predict(features), atol=1e-5)
+    for ours, theirs in zip(run.network.each, base.network.each, strict=True):
+        torch.testing.assert_close(ours.past.state_dict(), theirs.past.state_dict(), atol=1e-6, rtol=0)
+    (held_out,) = load_sequences(Corpus.load(second))[1]
+    before, after = (np.square(m.predict(held_out.features) - held_out.shapes).mean() for m in (base, run))
+    assert after <= before  # the read-out alone has learned
     assert (run.config.cell, run.config.members, run.config.lookahead_ms) == ("gru", 2, 60)
     assert [s["sha256"] for s in run.config.sources] == [row["sha256"] for row in Corpus.load(second).rows]
     assert run.config.training["settings"]["epochs"] == 1
@@ -324,6 +329,71 @@ def test_what_cannot_be_started_from_is_refused(toy_corpus: Maker, tmp_path: Pat
     with pytest.raises(CorpusError, match="other features than the model of --init"):
         train_model(corpus, tmp_path / "run", QUICK, init=tmp_path / "base", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+BASED = replace(TrainSettings(), members=1, epochs=2, refit=True, hushed_share=0.0)
+"""Built like the base model."""
+
+
+def test_by_default_a_training_starts_from_the_base_model(toy_corpus: Maker, tmp_path: Path) -> None:
+    report = train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", replace(BASED, learning_rate=1e-12), device="cpu")
+    assert report["init"] == "base"
+    run, base = LipSync.load(tmp_path / "run"), LipSync.load(BASE)
+    torch.testing.assert_close(run.feature_mean, base.feature_mean)
+    torch.testing.assert_close(run.network.each[0].past.state_dict(), base.network.each[0].past.state_dict(), atol=1e-6, rtol=0)
+    assert (run.config.blendshapes, run.config.phones) == (52, 0)
+    assert run.config.training["init"] == "base"
+
+
+@pytest.mark.parametrize(
+    "change", [{"cell": "gru"}, {"hidden": 20}, {"layers": 1}, {"layer_norm": True}, {"direction": "forward"}]
+)
+def test_where_the_base_model_is_built_otherwise_a_training_starts_from_nothing(
+    toy_corpus: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
+) -> None:
+    with caplog.at_level(logging.INFO):
+        report = train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", replace(BASED, **change), device="cpu")
+    assert report["init"] == "none"
+    assert f"another {next(iter(change))} than asked for" in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"direction": "whole"}, {"delay_ms": 120.0}, {"members": 3}])
+def test_the_base_model_hears_as_far_as_it_is_let(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any]) -> None:
+    settings = replace(BASED, **change)
+    report = train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", settings, device="cpu")
+    config = LipSync.load(tmp_path / "run").config
+    assert (report["init"], config.lookahead_ms, config.members) == ("base", settings.lookahead_ms, settings.members)
+
+
+def test_where_no_epoch_is_better_the_base_model_is_kept(
+    toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(fit: Fit, _: nn.Module) -> tuple[float, float]:
+        with torch.no_grad():
+            for weight in fit.model.network.parameters():
+                weight.normal_()
+        return 1.0, 1.0
+
+    monkeypatch.setattr(Fit, "train_epoch", spoil)
+    report = train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", BASED, device="cpu")
+    assert report["epochs"] == 0
+    kept, base = LipSync.load(tmp_path / "run").network.each[0], LipSync.load(BASE).network.each[0]
+    torch.testing.assert_close(kept.past.state_dict(), base.past.state_dict())
+
+
+def test_a_run_is_resumed_from_what_it_started_from(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    train_model(corpus, tmp_path / "run", BASED, init="none", device="cpu")
+    with pytest.raises(InputError, match="started with --init none, not base"):
+        train_model(corpus, tmp_path / "run", BASED, device="cpu", resume=True)
+
+
+def test_four_seconds_are_enough(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus", (4.0,))
+    report = train_model(corpus, tmp_path / "run", BASED, device="cpu")
+    assert report["init"] == "base"
+    x = load_sequences(Corpus.load(corpus))[0][0].features
+    assert np.isfinite(LipSync.load(tmp_path / "run").predict(x)).all()
 
 
 # What a run leaves to read --------------------------------------------------------------------------------------------

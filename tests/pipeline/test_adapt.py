@@ -1,0 +1,89 @@
+"""A network taken over says what it said, in other coefficients; its read-out learns what is linear in its states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lipwright.data.corpus import Corpus
+from lipwright.data.features import FeatureSettings
+from lipwright.models.lipsync import LipSync
+from lipwright.pipeline.adapt import KEPT, PENALTIES, fit_read_out, take_over
+from lipwright.pipeline.course import build_model
+from lipwright.pipeline.sequences import Sequence, load_sequences
+from lipwright.pipeline.settings import TrainSettings
+
+Maker = Callable[..., Path]
+SMALL = TrainSettings(hidden=12, layers=1, members=1, components=6)
+
+
+def made(corpus: Path, settings: TrainSettings, seed: int = 0) -> tuple[LipSync, list[Sequence]]:
+    """A model with random weights and the statistics of a corpus; and its sequences."""
+    train, held_out, scale = load_sequences(Corpus.load(corpus))
+    torch.manual_seed(seed)
+    model = build_model(train + held_out, FeatureSettings(), settings, scale).eval()
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.mul_(4)  # states of a size that trained ones have
+    return model, train + held_out
+
+
+@pytest.mark.parametrize(("members", "ours"), [(1, 1), (2, 2), (1, 2)])
+def test_a_network_taken_over_says_the_same(toy_corpus: Maker, tmp_path: Path, members: int, ours: int) -> None:
+    base, _ = made(toy_corpus(tmp_path / "first", seed=1), replace(SMALL, members=members))
+    model, sequences = made(toy_corpus(tmp_path / "second", seed=2), replace(SMALL, members=ours), seed=5)
+    take_over(model, base)
+    features = sequences[0].features
+    there = model.expand(model.project(torch.from_numpy(base.predict(features)))).numpy()
+    np.testing.assert_allclose(model.predict(features), there, atol=1e-4)
+    np.testing.assert_allclose(model.predict_blendshapes(features), base.predict_blendshapes(features), atol=1e-4)
+    for name in KEPT:
+        torch.testing.assert_close(getattr(model, name), getattr(base, name))
+
+
+def test_of_a_base_without_blendshapes_they_are_at_their_mean(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    model, sequences = made(corpus, SMALL)
+    bare = [replace(s, blendshapes=s.blendshapes[:, :0]) for s in sequences]
+    take_over(model, build_model(bare, FeatureSettings(), SMALL, 0.2).eval())
+    said = model.predict_blendshapes(sequences[0].features)
+    np.testing.assert_allclose(said, np.broadcast_to(model.blendshape_mean.clamp(0, 1), said.shape), atol=1e-6)
+
+
+def linear(model: LipSync, sequence: Sequence, size: float) -> Sequence:
+    """Let a sequence want what a random linear map reads off the states beside what is said."""
+    (h,) = model.hear(sequence.features)
+    more = np.random.default_rng(3).standard_normal((h.shape[1], model.config.components))
+    said = model.project(torch.from_numpy(model.predict(sequence.features)))
+    return replace(sequence, shapes=model.expand(said + torch.from_numpy(np.float32(size * (h @ more)))).numpy())
+
+
+def error(model: LipSync, sequence: Sequence) -> float:
+    return float(np.square(model.predict(sequence.features) - sequence.shapes)[sequence.valid].mean())
+
+
+def test_what_is_linear_in_the_states_is_learned(toy_corpus: Maker, tmp_path: Path) -> None:
+    model, (first, second, *_) = made(toy_corpus(tmp_path / "corpus", (20.0, 20.0)), SMALL)
+    train, held_out = linear(model, first, 3.0), linear(model, second, 3.0)
+    before = error(model, held_out)
+    assert fit_read_out(model, [train], [held_out]) == min(PENALTIES)
+    assert error(model, held_out) < 0.1 * before
+
+
+def test_where_validation_says_otherwise_the_read_out_stays(toy_corpus: Maker, tmp_path: Path) -> None:
+    model, (first, second, *_) = made(toy_corpus(tmp_path / "corpus", (20.0, 20.0)), SMALL)
+    train, held_out = linear(model, first, 3.0), linear(model, second, -3.0)
+    said = model.predict(first.features)
+    assert fit_read_out(model, [train], [held_out]) == np.inf
+    np.testing.assert_array_equal(model.predict(first.features), said)
+
+
+def test_without_validation_the_first_penalty_is_taken(toy_corpus: Maker, tmp_path: Path) -> None:
+    model, (first, *_) = made(toy_corpus(tmp_path / "corpus"), SMALL)
+    assert fit_read_out(model, [first], []) == PENALTIES[0]
+    assert fit_read_out(model, [first], [], (7.0,)) == 7.0
