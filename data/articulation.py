@@ -38,7 +38,7 @@ PROTRUSION = 0.12
 CURVE = -0.15
 """How far the corners of the mouth lie behind its middle."""
 
-LEAD_S = 0.020
+LEAD_S = 0.060
 """The mouth runs this far ahead of the sound."""
 SIGMA_S = 0.050
 """Standard deviation of the gaussian by which a phone reaches beyond its own time."""
@@ -73,27 +73,27 @@ TARGETS: dict[str, Target] = {
     "ah": Target(0.33, 0.60, 0.00, jaw=1.00, pull_aperture=1.5),
     "ae": Target(0.27, 0.63, 0.00, jaw=0.80, pull_aperture=1.4),
     "uh": Target(0.23, 0.59, 0.05, jaw=0.65, pull_aperture=1.1),
-    "aw": Target(0.26, 0.53, 0.50, jaw=0.80, pull_aperture=1.4, pull_shape=1.5),
+    "aw": Target(0.22, 0.53, 0.50, jaw=0.80, pull_aperture=1.4, pull_shape=1.5),
     "eh": Target(0.19, 0.63, 0.00, jaw=0.50, pull_aperture=1.1),
-    "ih": Target(0.12, 0.64, 0.00, jaw=0.28),
-    "ee": Target(0.10, 0.67, 0.00, jaw=0.18, pull_shape=1.5),
+    "ih": Target(0.145, 0.64, 0.00, jaw=0.28),
+    "ee": Target(0.115, 0.67, 0.00, jaw=0.18, pull_shape=1.5),
     "er": Target(0.12, 0.54, 0.40, jaw=0.30),
     "schwa": Target(0.12, 0.59, 0.05, jaw=0.32, pull_aperture=0.6, pull_shape=0.3),
-    "oh": Target(0.17, 0.50, 0.75, jaw=0.50, pull_aperture=1.2, pull_shape=1.6),
+    "oh": Target(0.145, 0.50, 0.75, jaw=0.50, pull_aperture=1.2, pull_shape=1.6),
     "oo": Target(0.07, 0.46, 1.00, jaw=0.25, pull_aperture=1.2, pull_shape=2.0),
     "oe": Target(0.15, 0.52, 0.65, jaw=0.42, pull_aperture=1.1, pull_shape=1.5),
     "ue": Target(0.07, 0.48, 0.95, jaw=0.20, pull_aperture=1.2, pull_shape=1.9),
-    "uu": Target(0.10, 0.51, 0.65, jaw=0.30, pull_shape=1.2),
+    "uu": Target(0.08, 0.51, 0.65, jaw=0.30, pull_shape=1.2),
     # consonants
     "bilabial": Target(0.00, 0.58, 0.00, jaw=0.12, pull_aperture=1.5, pull_shape=0.3, seal=1.0),
     "near-bilabial": Target(0.030, 0.58, 0.00, jaw=0.15, pull_aperture=1.6, pull_shape=0.4, seal=0.3),
-    "labiodental": Target(0.035, 0.59, 0.00, tuck=1.0, jaw=0.12, pull_aperture=2.5, pull_shape=0.5, seal=0.5),
+    "labiodental": Target(0.055, 0.59, 0.00, tuck=1.0, jaw=0.12, pull_aperture=2.5, pull_shape=0.5, seal=0.5),
     "dental": Target(0.075, 0.60, 0.00, jaw=0.22, pull_aperture=1.2, pull_shape=0.3),
-    "alveolar": Target(0.075, 0.60, 0.00, jaw=0.18, pull_aperture=0.9, pull_shape=0.2),
+    "alveolar": Target(0.090, 0.60, 0.00, jaw=0.18, pull_aperture=0.9, pull_shape=0.2),
     "sibilant": Target(0.060, 0.62, 0.00, jaw=0.04, pull_aperture=1.6, pull_shape=0.4),
     "hush": Target(0.085, 0.51, 0.65, jaw=0.06, pull_aperture=1.6, pull_shape=1.2),
     "lateral": Target(0.110, 0.60, 0.00, jaw=0.30, pull_aperture=0.8, pull_shape=0.2),
-    "velar": Target(0.100, 0.60, 0.00, jaw=0.28, pull_aperture=0.6, pull_shape=0.1),
+    "velar": Target(0.115, 0.60, 0.00, jaw=0.28, pull_aperture=0.6, pull_shape=0.1),
     "glide-w": Target(0.035, 0.45, 1.00, jaw=0.18, pull_aperture=1.8, pull_shape=2.2),
     "glide-r": Target(0.080, 0.53, 0.50, jaw=0.22, pull_shape=0.9),
     "glide-j": Target(0.080, 0.65, 0.00, jaw=0.18, pull_shape=0.8),

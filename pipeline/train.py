@@ -37,7 +37,7 @@ ARCHITECTURE = (
 """What a training that is resumed must have in common with its beginning."""
 
 
-def _start(init: str, settings: TrainSettings, corpus: Corpus) -> tuple[TrainSettings, LipSync | None]:
+def starting_point(init: str, settings: TrainSettings, corpus: Corpus) -> tuple[TrainSettings, LipSync | None]:
     """Return the settings of a training, and the model that it starts from, if any."""
     if init == FROM_NOTHING:
         return settings, None
@@ -146,7 +146,7 @@ def train_model(
     if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
         raise InputError(f"{out} holds other files than a model's; choose another --out")
     where = choose_device(device)
-    settings, base = _start(str(init), settings, opened)
+    settings, base = starting_point(str(init), settings, opened)
     init = str(init) if base is not None else FROM_NOTHING
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with team(where) as ours:

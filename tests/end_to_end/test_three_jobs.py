@@ -73,9 +73,9 @@ def test_preprocess_reports_its_rows(trained: Any, lesson: Path) -> None:
 
 def test_train_reports_its_model(trained: Any) -> None:
     report = trained.reported
-    assert report.keys() == {"run", "epochs", "steps", "val_loss", "val_aperture_r", "elapsed_s"}
-    assert report["run"] == "run"
-    assert 1 <= report["epochs"] <= 4
+    assert report.keys() == {"run", "init", "epochs", "steps", "val_loss", "val_aperture_r", "elapsed_s"}
+    assert (report["run"], report["init"]) == ("run", "base")
+    assert 0 <= report["epochs"] <= 4
     assert report["val_loss"] > 0
     assert -1 <= report["val_aperture_r"] <= 1
     rows = [json.loads(line) for line in (trained.run / "metrics.jsonl").read_text().splitlines()]
@@ -117,6 +117,22 @@ def test_sound_longer_than_the_target_plays_it_forth_and_back(
     assert report["seconds"] == pytest.approx(_audio_s(sound), abs=0.002)
     assert "synthetic" in _tags(tmp_path / "out.mp4").lower()
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_no_training_is_needed(lipwright: Any, lesson: Path, talk: Any, tmp_path: Path) -> None:
+    """The base model speaks where no model is named."""
+    sound = lesson.with_suffix(".wav")
+    ran = lipwright("render", "--target", talk.path, "--audio", sound, "--out", "out.mp4", "--json", cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.json.keys() == RENDER_KEYS
+    painted = track_of(face_track(probe(tmp_path / "out.mp4")))
+    assert np.ptp(aperture(painted.xyz[painted.valid])) > 0.05
+    ran = lipwright("evaluate", lesson, "--json", cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    (clip,) = ran.json["clips"]
+    assert clip["seen"] is False
+    assert clip["aperture_r"] > 0.7  # the lesson's mouth follows the rule that the base model has learned
+    assert clip.keys() >= METRICS | {"baselines"}
 
 
 @pytest.fixture(scope="module")

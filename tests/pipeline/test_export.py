@@ -13,7 +13,7 @@ import pytest
 from lipwright.data.errors import FaceError, InputError, OutputExistsError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import LIPS, aperture, load_track, track_of
-from lipwright.models.lipsync import LipSync
+from lipwright.models.lipsync import BASE, LipSync
 from lipwright.pipeline.export import export_mouth
 
 
@@ -52,9 +52,18 @@ def test_an_output_is_refused_and_replaced_on_demand(tmp_path: Path, talk: Any, 
     assert load_track(out).valid.any()
 
 
-@pytest.mark.parametrize("given", [{}, {"model": "run"}, {"audio": "a.wav"}, {"from_video": "v.mp4", "audio": "a.wav"}])
+def test_without_a_model_the_base_model_speaks(tmp_path: Path, babble: Callable[..., Any], wav: Callable[..., Path]) -> None:
+    export_mouth(tmp_path / "track.json", audio=wav(babble(1.5)))
+    track = load_track(tmp_path / "track.json")
+    np.testing.assert_allclose(track.speaker.neutral, LipSync.load(BASE).neutral.numpy(), atol=1e-5)
+    assert np.ptp(aperture(track.xyz)) > 0.02
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"model": "run"}, {"from_video": "v.mp4", "audio": "a.wav"}, {"from_video": "v.mp4", "model": "run"}]
+)
 def test_one_source_is_needed(tmp_path: Path, given: dict[str, str]) -> None:
-    with pytest.raises(InputError, match="either --from-video, or --model and --audio"):
+    with pytest.raises(InputError, match="either --from-video, or --audio"):
         export_mouth(tmp_path / "track.json", **given)
     assert list(tmp_path.iterdir()) == []
 

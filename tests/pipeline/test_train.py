@@ -25,12 +25,13 @@ from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, LipSync
 from lipwright.models.recurrent import CELLS
-from lipwright.pipeline.course import FIT_FILE, build_model
+from lipwright.pipeline.course import FIT_FILE, Course, build_model
 from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE, Fit
+from lipwright.pipeline.processes import Team
 from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.sequences import arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
-from lipwright.pipeline.train import train_model
+from lipwright.pipeline.train import starting_point, train_model
 
 Maker = Callable[..., Path]
 QUICK = TrainSettings(
@@ -345,24 +346,28 @@ def test_by_default_a_training_starts_from_the_base_model(toy_corpus: Maker, tmp
     assert run.config.training["init"] == "base"
 
 
-@pytest.mark.parametrize(
-    "change", [{"cell": "gru"}, {"hidden": 20}, {"layers": 1}, {"layer_norm": True}, {"direction": "forward"}]
-)
+OTHERWISE = [{"cell": "gru"}, {"hidden": 20}, {"layers": 1}, {"layer_norm": True}, {"direction": "forward"}]
+
+
+@pytest.mark.parametrize("change", OTHERWISE, ids=str)
 def test_where_the_base_model_is_built_otherwise_a_training_starts_from_nothing(
     toy_corpus: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
 ) -> None:
+    asked = replace(TrainSettings(), **change)
     with caplog.at_level(logging.INFO):
-        report = train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", replace(BASED, **change), device="cpu")
-    assert report["init"] == "none"
+        assert starting_point("base", asked, Corpus.load(toy_corpus(tmp_path / "corpus"))) == (asked, None)
     assert f"another {next(iter(change))} than asked for" in caplog.text
 
 
 @pytest.mark.parametrize("change", [{"direction": "whole"}, {"delay_ms": 120.0}, {"members": 3}])
 def test_the_base_model_hears_as_far_as_it_is_let(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any]) -> None:
-    settings = replace(BASED, **change)
-    report = train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", settings, device="cpu")
-    config = LipSync.load(tmp_path / "run").config
-    assert (report["init"], config.lookahead_ms, config.members) == ("base", settings.lookahead_ms, settings.members)
+    corpus, asked = Corpus.load(toy_corpus(tmp_path / "corpus")), replace(TrainSettings(), **change)
+    settings, base = starting_point("base", asked, corpus)
+    assert settings == asked
+    assert base is not None
+    course = Course(corpus, settings, 0, "base", base, torch.device("cpu"), Team())
+    config = course.build(course.train).config
+    assert (config.lookahead_ms, config.members) == (settings.lookahead_ms, settings.members)
 
 
 def test_where_no_epoch_is_better_the_base_model_is_kept(
