@@ -18,7 +18,7 @@ from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.lipsync import Config, LipSync
 from lipwright.pipeline.adapt import PENALTIES, fit_read_out, take_over
-from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE, Fit, FitState, Outcome
+from lipwright.pipeline.fit import LEAST_SHARE, Fit, FitState, Outcome
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.record import Record
@@ -64,7 +64,7 @@ class Course:
         self.init, self.base = init, base
         self.train, self.held_out, self.mean_scale = load_sequences(corpus)
         if not self.held_out:
-            log.warning("less than %.0f s to train on: a fixed %d epochs, without validation", LEAST_DATA_S, FIXED_EPOCHS)
+            log.warning("less than %.0f s to train on: all %d epochs, without validation", LEAST_DATA_S, settings.epochs)
         self._fits: dict[str, Fit] = {}
         self._penalties: tuple[float, ...] = PENALTIES
 
@@ -115,7 +115,7 @@ class Course:
             fit.finish()
             return outcome
 
-        fit = self._fit(self.train, self.held_out, None if self.held_out else FIXED_EPOCHS)
+        fit = self._fit(self.train, self.held_out, None)
         found = trained(fit, "search", "train")
         if record and fit.validate and "refit" not in states:
             record.mouth(*fit.validate.look())

@@ -24,10 +24,7 @@ from lipwright.pipeline.processes import Team
 from lipwright.pipeline.sequences import Sequence, arrays
 from lipwright.pipeline.settings import TrainSettings
 
-FIXED_EPOCHS = 15
-"""Without validation."""
-
-LEAST_STEPS = 1
+LEAST_STEPS = 6
 """Of training in an epoch, however little there is to hear."""
 
 WARM_UP = 0.05

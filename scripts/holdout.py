@@ -2,10 +2,12 @@
 
     python scripts/holdout.py VIDEO... --out FOLDER [--seeds 0 1 2] [--own-s 8] [--init none] [--pooled | --unseen] [--render]
         [--set dropout=0.2 …]
+    python scripts/holdout.py VIDEO... --zero-shot
 
 Cuts videos in two, trains on the first 75 % (or less: --own-s), judges on the last 25 %: one model a video, or with
 --pooled one for all. With --unseen each video is judged whole, by a model that was trained on all the others. Prints one row
-per run, with what it does where nobody speaks, and one per video with the baselines beside it.
+per run, with what it does where nobody speaks, and one per video with the baselines beside it. With --zero-shot nothing is
+trained: the base model is judged on whole videos, beside the loudness of their sound.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.augment import noise
-from lipwright.data.features import STEP_HZ, compute_features
+from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, frame_energy_db
+from lipwright.data.landmarks import face_track
 from lipwright.data.media import Media, probe, read_frames
-from lipwright.data.mouth import aperture
+from lipwright.data.mouth import aperture, track_of, width
 from lipwright.data.writer import VideoWriter
-from lipwright.models.metrics import CLOSED_SHARE
+from lipwright.models.metrics import CLOSED_SHARE, lag_ms, pearson
 from lipwright.pipeline import evaluate_model, preprocess_corpus, train_model
 from lipwright.pipeline.predict import feature_settings, load_model
 from lipwright.pipeline.train import TrainSettings
@@ -76,6 +79,20 @@ def hush(run: Path) -> dict[str, float]:
     return shares
 
 
+def loudness(path: Path) -> dict[str, float | None]:
+    """Return how the level of a video's sound goes with its mouth."""
+    media = probe(path)
+    mouth, level_db = track_of(face_track(media)), frame_energy_db(read_speech(media), FeatureSettings())
+    steps = min(len(mouth.xyz), len(level_db))
+    valid, level_db = mouth.valid[:steps], level_db[:steps]
+    opening, spread = aperture(mouth.xyz[:steps]), width(mouth.xyz[:steps])
+    return {
+        "aperture_r": pearson(level_db[valid], opening[valid]),
+        "width_r": pearson(level_db[valid], spread[valid]),
+        "lag_ms": lag_ms(level_db, opening, valid),
+    }
+
+
 def halves(path: Path, folder: Path, own_s: Fraction | None) -> tuple[Path, Path]:
     """Return head and tail of a video, cut once."""
     name = path.stem if own_s is None else f"{path.stem}.{float(own_s):g}s"
@@ -89,18 +106,26 @@ def main() -> None:
     """Run the protocol and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--out", type=Path, help="folder for cuts, corpora and runs")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--own-s", type=Fraction, help="train on so many seconds only, the first")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--pooled", action="store_true", help="one model for all videos")
     how.add_argument("--unseen", action="store_true", help="judge each video by a model trained on the others")
+    how.add_argument("--zero-shot", action="store_true", help="judge the base model on each video")
     parser.add_argument("--init", default="base", help="start from this run (SEED in its name is the seed), base, or none")
     parser.add_argument("--render", action="store_true", help="also judge the picture, with the head as the bank")
     parser.add_argument("--set", nargs="*", default=[], help="training settings, NAME=VALUE")
     args = parser.parse_args()
     if args.unseen and len(args.videos) < 2:
         parser.error("--unseen wants two videos or more")
+    if args.zero_shot:
+        for video in args.videos:
+            row = evaluate_model(None, [video])["clips"][0]
+            print(json.dumps({"video": video.stem} | row | {"loudness": loudness(video)}, indent=1), flush=True)
+        return
+    if args.out is None:
+        parser.error("--out wants a folder")
     args.out.mkdir(parents=True, exist_ok=True)
     settings = replace(TrainSettings(), **{k: json.loads(v) for k, v in (pair.split("=", 1) for pair in args.set)})
     if args.unseen:

@@ -26,7 +26,7 @@ from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, LipSync
 from lipwright.models.recurrent import CELLS
 from lipwright.pipeline.course import FIT_FILE, Course, build_model
-from lipwright.pipeline.fit import FIXED_EPOCHS, LEAST_SHARE, Fit
+from lipwright.pipeline.fit import LEAST_SHARE, Fit
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.sequences import arrays, load_sequences
@@ -135,8 +135,9 @@ def test_by_default_the_past_waits_200_ms_and_both_hear_400_ms_ahead() -> None:
 @pytest.mark.parametrize("bptt_s", [17.0, 1000.0, math.inf])
 @pytest.mark.parametrize("cell", ["rnn-tanh", "lstm"])
 def test_truncation_longer_than_the_clip_is_the_full_gradient(
-    toy_corpus: Maker, tmp_path: Path, cell: str, bptt_s: float
+    toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str, bptt_s: float
 ) -> None:
+    monkeypatch.setattr("lipwright.pipeline.fit.LEAST_STEPS", 1)
     corpus = Corpus.load(toy_corpus(tmp_path / "corpus"))
     settings = replace(
         QUICK, cell=cell, bptt_s=bptt_s, epochs=1, streams=20, delay_ms=40, dropout=0.0, input_dropout=0.0, clip_norm=1e9
@@ -422,17 +423,17 @@ def test_a_run_can_be_watched(toy_corpus: Maker, tmp_path: Path) -> None:
 # Little data ----------------------------------------------------------------------------------------------------------
 
 
-def test_under_ten_seconds_steps_are_fixed_and_nothing_is_kept_for_validation(
+def test_under_ten_seconds_all_epochs_are_trained_and_nothing_is_kept_for_validation(
     toy_corpus: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     corpus = toy_corpus(tmp_path / "corpus", (7.0,))
     with caplog.at_level(logging.WARNING):
-        report = train_model(corpus, tmp_path / "run", replace(QUICK, epochs=99), device="cpu")
-    assert "without validation" in caplog.text
+        report = train_model(corpus, tmp_path / "run", replace(QUICK, epochs=7), device="cpu")
+    assert "all 7 epochs, without validation" in caplog.text
     assert "10 s" in caplog.text
     assert report["val_loss"] is None
     assert report["val_aperture_r"] is None
-    assert report["epochs"] == FIXED_EPOCHS
+    assert report["epochs"] == 7
     train, held_out, _ = load_sequences(Corpus.load(corpus))
     assert held_out == []
     assert sum(len(s.features) for s in train) >= 580  # all but the second between the two parts
