@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 FIT_FILE = "training.safetensors"
 """What `--resume` goes on from."""
 
+LEAST_JUDGED_S = 5.0
+"""A shorter validation part chooses by chance; then the last epoch is taken."""
+
 LEAST_BLENDSHAPE_STD = 0.02
 """Blendshapes that hardly move are noise, and are not blown up to be learned."""
 
@@ -79,12 +82,12 @@ class Course:
     def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
         heard = heard_in_training(train, self.settings, _feature_settings(self.corpus))
         model = self.build(train)
-        # Who begins with a trained model has learned silence and closed lips, and may stop at any epoch.
-        least = max(1, math.floor(LEAST_SHARE * self.settings.epochs))
+        judges = sum(len(s.features) for s in held_out) >= LEAST_JUDGED_S * STEP_HZ
+        least = max(1, math.floor(LEAST_SHARE * self.settings.epochs)) if judges else self.settings.epochs
         if self.base is not None:
-            least = 0
-            self._penalties = (fit_read_out(model, train, held_out, self._penalties),)
-        return Fit(model, heard, held_out, self.settings, self.seed, self.team, least=least, last=last)
+            self._penalties = (fit_read_out(model, train, held_out if judges else [], self._penalties),)
+        keep = judges and self.base is not None
+        return Fit(model, heard, held_out, self.settings, self.seed, self.team, least=least, last=last, keep=keep)
 
     def run(self, record: Record | None, progress: Progress | None, begun: Path | None = None) -> Outcome:
         """Train.

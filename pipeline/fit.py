@@ -104,9 +104,11 @@ class Fit:
     held_out
         Without it, all of `last` epochs are trained, and the last is the best.
     least
-        The first epoch that may be chosen; 0 is the model as it comes.
+        The first epoch that may be chosen.
     last
         Epochs to stop after, at most `settings.epochs`, for which the learning rate is planned.
+    keep
+        In the end the model as it came is kept, as epoch 0, if the held-out part likes it better.
 
     Attributes
     ----------
@@ -125,6 +127,7 @@ class Fit:
         *,
         least: int = 1,
         last: int | None = None,
+        keep: bool = False,
     ) -> None:
         device = model.feature_mean.device
         self.model, self.settings, self.seed, self.team, self.device = model, settings, seed, team, device
@@ -158,6 +161,9 @@ class Fit:
         self.epoch = 0
         self.best = Outcome()
         self.best_weights = copy.deepcopy(model.network.state_dict())
+        self.given, self.given_weights = self.best, self.best_weights
+        if keep and self.judged:
+            self.given = Outcome(0, 0, *team.told(self.validate() if self.validate else (None, None)))
         self.kept = self._snapshot()
 
     def _loss_of_the_mean_mouth(self) -> float:
@@ -181,8 +187,6 @@ class Fit:
         progress
             Called with (epochs done, most epochs).
         """
-        if not self.epoch and not self.least and self.judged:
-            self.best = Outcome(0, 0, *self.team.told(self.validate() if self.validate else (None, None)))
         shared = self.team.share(self.network)
         while self.epoch < self.last and not self._stale():
             self.epoch += 1
@@ -202,6 +206,8 @@ class Fit:
                 record(row | {"val_loss": val_loss, "val_aperture_r": val_r})
                 if progress:
                     progress(self.epoch, self.last)
+        if self.given.val_aperture_r is not None and self.given.val_aperture_r > (self.best.val_aperture_r or -1):
+            self.best, self.best_weights = self.given, self.given_weights
         return self.best
 
     def _better(self, val_loss: float | None, val_r: float | None) -> bool:

@@ -122,14 +122,11 @@ def main() -> None:
     fit = Fit(model, list(train), list(held_out), settings, args.seed, Team())
     best = fit.run(lambda row: print(json.dumps(row), file=sys.stderr, flush=True), None)
     fit.finish()
-    told = {
-        "minutes": round(minutes),
-        "seed": args.seed,
-        "flite": flite.installed(),
-        "elapsed_s": round(time.perf_counter() - began),
-    }
-    model.config = replace(model.config, training={"settings": asdict(settings)} | told | asdict(best))
+    told = {"minutes": round(minutes), "seed": args.seed, "flite": flite.installed()} | asdict(best)
+    model.config = replace(model.config, training={"settings": asdict(settings)} | told)
+    model.network.half()  # half the bytes in the package, and the same mouth
     model.save(args.out)
+    model.network.float()
     p = model.config.components
     some = [(x, y[:, :p], valid) for x, y, valid in (arrays(model, s) for s in train[:RIDGE_RECITALS])]
     fit_ridge(some, []).save(args.out)

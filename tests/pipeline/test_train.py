@@ -25,7 +25,7 @@ from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, LipSync
 from lipwright.models.recurrent import CELLS
-from lipwright.pipeline.course import FIT_FILE, Course, build_model
+from lipwright.pipeline.course import FIT_FILE, LEAST_JUDGED_S, Course, build_model
 from lipwright.pipeline.fit import LEAST_SHARE, Fit
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.record import METRICS_FILE, Record
@@ -65,7 +65,7 @@ def test_it_learns_what_the_sound_says(toy_corpus: Maker, tmp_path: Path) -> Non
 
 
 def test_the_kept_epoch_is_the_best_one_that_was_trained_long_enough(toy_corpus: Maker, tmp_path: Path) -> None:
-    corpus = toy_corpus(tmp_path / "corpus")
+    corpus = toy_corpus(tmp_path / "corpus", (40.0,))
     settings = replace(QUICK, epochs=12, patience=3, learning_rate=0.03, averaging=0.0)
     report = train_model(corpus, tmp_path / "run", settings, device="cpu")
     rows = [json.loads(line) for line in (tmp_path / "run" / METRICS_FILE).read_text().splitlines()]
@@ -371,6 +371,13 @@ def test_the_base_model_hears_as_far_as_it_is_let(toy_corpus: Maker, tmp_path: P
     assert (config.lookahead_ms, config.members) == (settings.lookahead_ms, settings.members)
 
 
+def test_a_few_seconds_of_validation_choose_nothing(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus", (LEAST_JUDGED_S / 0.15 - 1,))
+    report = train_model(corpus, tmp_path / "run", replace(QUICK, epochs=8, patience=2, learning_rate=0.1), device="cpu")
+    assert report["epochs"] == 8
+    assert report["val_aperture_r"] is not None
+
+
 def test_where_no_epoch_is_better_the_base_model_is_kept(
     toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,7 +388,7 @@ def test_where_no_epoch_is_better_the_base_model_is_kept(
         return 1.0, 1.0
 
     monkeypatch.setattr(Fit, "train_epoch", spoil)
-    report = train_model(toy_corpus(tmp_path / "corpus"), tmp_path / "run", BASED, device="cpu")
+    report = train_model(toy_corpus(tmp_path / "corpus", (40.0,)), tmp_path / "run", BASED, device="cpu")
     assert report["epochs"] == 0
     kept, base = LipSync.load(tmp_path / "run").network.each[0], LipSync.load(BASE).network.each[0]
     torch.testing.assert_close(kept.past.state_dict(), base.past.state_dict())
