@@ -19,6 +19,9 @@ from lipwright.pipeline.sequences import Sequence, arrays
 PENALTIES = (300.0, 30.0, 100.0, 1000.0, 3000.0, np.inf)
 """Of the ridge, the usual one first; with the last, the read-out stays as it was."""
 
+MOST_STEPS = 360_000
+"""The read-out is fitted on so many at most, an hour: neighbours say nearly the same."""
+
 KEPT = ("feature_mean", "feature_std", "silence")
 """Statistics that a network has learned with."""
 
@@ -81,8 +84,9 @@ def fit_read_out(
 
     def lessons(sequences: Several[Sequence]) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the states of each member, and what is wanted, where the mouth is seen."""
-        heard = [[h[s.valid] for h in model.hear(s.features)] for s in sequences]
-        wanted = np.concatenate([arrays(model, s)[1][s.valid] for s in sequences])
+        every = -(-sum(len(s.features) for s in sequences) // MOST_STEPS)
+        heard = [[h[s.valid][::every] for h in model.hear(s.features)] for s in sequences]
+        wanted = np.concatenate([arrays(model, s)[1][s.valid][::every] for s in sequences])
         return [np.concatenate(states) for states in zip(*heard, strict=True)], wanted
 
     def said(k: int, h: np.ndarray) -> np.ndarray:

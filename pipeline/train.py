@@ -60,8 +60,6 @@ def starting_point(init: str, settings: TrainSettings, corpus: Corpus) -> tuple[
 def _require_same(run: Path, config: Config, settings: TrainSettings, init: str) -> None:
     """Raise `InputError` if a run cannot be gone on with as asked."""
     begun = LipSync.load(run).config
-    if (was := begun.training["init"]) != init:
-        raise InputError(f"{run} was started with --init {was}, not {init}; resume it so, or train anew to another --out")
     for name in ARCHITECTURE:
         was, asked = getattr(begun, name), getattr(config, name)
         if was != asked:
@@ -69,6 +67,8 @@ def _require_same(run: Path, config: Config, settings: TrainSettings, init: str)
             if name == "lookahead_ms":
                 words = ["--direction whole" if ms is None else f"--delay-ms {ms:g}" for ms in (was, asked)]
             raise InputError(f"{run} was trained with {words[0]}, not {words[1]}; resume it so, or train anew to another --out")
+    if (was := begun.training.get("init", FROM_NOTHING)) != init:
+        raise InputError(f"{run} was started with --init {was}, not {init}; resume it so, or train anew to another --out")
     if sorted(s["sha256"] for s in begun.sources) != sorted(s["sha256"] for s in config.sources):
         raise InputError(
             f"{run} was trained on another corpus ({begun.corpus}); resume with that, or train anew to another --out"

@@ -1,6 +1,6 @@
-"""Make the base model that Lipwright ships: hours of speech that nobody spoke, then a network that learns its mouth.
+"""Make the base model that Lipwright ships: two hours of speech that nobody spoke, then a network that learns its mouth.
 
-    python scripts/make_base.py --out models/base [--minutes 280] [--seed 0] [--device auto] [--workers N] [--set hidden=96 …]
+    python scripts/make_base.py --out models/base [--minutes 100] [--seed 0] [--device auto] [--workers N] [--set hidden=96 …]
 
 Needs the extra ``base``, and flite for recorded voices beside eSpeak NG's (Debian: ``apt install flite``). Nothing is read
 but those: texts are names of the Common Locale Data Repository, mouths follow the rule table of `lipwright.data.articulation`,
@@ -100,7 +100,7 @@ def main() -> None:
     """Make speech, train, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path, help="model folder to make")
-    parser.add_argument("--minutes", type=float, default=280.0, help="of speech")
+    parser.add_argument("--minutes", type=float, default=100.0, help="of speech")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that speak")
