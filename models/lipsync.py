@@ -103,7 +103,7 @@ class LipSync(nn.Module):
     Attributes
     ----------
     feature_mean, feature_std : Tensor, shape (D,)
-        Statistics of the training features.
+        Statistics of the features that its first training heard: a model that starts from another keeps that one's.
     silence : Tensor, shape (D,)
         Features of digital silence: what stands before and after a clip.
     pca_mean : Tensor, shape (3K,)
@@ -191,7 +191,7 @@ class LipSync(nn.Module):
             The model was trained without them.
         """
         if not self.config.blendshapes:
-            raise ModelError("this model was trained without blendshapes; train it again")
+            raise ModelError("this model says no blendshapes; train one on footage")
         with torch.inference_mode():
             said = self._say(features)[:, self.config.components :][:, : self.config.blendshapes]
             return (said * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
@@ -282,7 +282,8 @@ class LipSync(nn.Module):
         from safetensors.torch import load_file
 
         if not folder.is_dir():
-            raise ModelError(f"{folder} is not a model folder: it does not exist; train one with lipwright train")
+            advice = "install Lipwright again" if folder == BASE else "train one with lipwright train"
+            raise ModelError(f"{folder} is not a model folder: it does not exist; {advice}")
         missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
         if missing:
             raise ModelError(f"{folder} is not a whole model: {' and '.join(missing)} missing; train it again")

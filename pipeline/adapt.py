@@ -12,12 +12,13 @@ from collections.abc import Sequence as Several
 
 import numpy as np
 import torch
+from sklearn.linear_model import Ridge as Solver
 
 from lipwright.models.lipsync import LipSync
 from lipwright.pipeline.sequences import Sequence, arrays
 
 PENALTIES = (300.0, 30.0, 100.0, 1000.0, 3000.0, np.inf)
-"""Of the ridge, the usual one first; with the last, the read-out stays as it was."""
+"""Of the ridge, the usual one first; with the last, the read-out stays as it was. `docs/base.md`."""
 
 MOST_STEPS = 360_000
 """The read-out is fitted on so many at most, an hour: neighbours say nearly the same."""
@@ -59,57 +60,63 @@ def take_over(model: LipSync, base: LipSync) -> None:
             member.load_state_dict(trained.state_dict() | read_out)
 
 
-def fit_read_out(
+def choose_penalty(
     model: LipSync, train: Several[Sequence], held_out: Several[Sequence], penalties: Several[float] = PENALTIES
 ) -> float:
+    """Return the penalty of `fit_read_out` with which the squared error of the coefficients is least on other sequences."""
+    if len(penalties) == 1:
+        return penalties[0]
+    states, wanted = _lessons(model, train)
+    heard, due = _lessons(model, held_out)
+
+    def error(penalty: float) -> float:
+        said = [_said(model, k, h) for k, h in enumerate(heard)]
+        if np.isfinite(penalty):
+            more = _lacking(model, states, wanted, penalty)
+            said = [y + m.predict(h) for y, h, m in zip(said, heard, more, strict=True)]
+        return float(((np.mean(said, 0) - due)[:, : model.config.components] ** 2).mean())
+
+    return min(penalties, key=error)
+
+
+def fit_read_out(model: LipSync, sequences: Several[Sequence], penalty: float) -> None:
     """Add to each member's read-out what a ridge regression finds it to lack.
 
     Parameters
     ----------
     model
         Its network speaks already.
-    train
+    sequences
         What is learned from.
-    held_out
-        Chooses the penalty, by the squared error of the coefficients.
-    penalties
-        To choose from; the first without `held_out`.
-
-    Returns
-    -------
-    float
-        The penalty; infinite if the read-out is best left alone.
+    penalty
+        One of `PENALTIES`; with an infinite one, nothing is added.
     """
-    from sklearn.linear_model import Ridge as Solver
+    if not np.isfinite(penalty):
+        return
+    more = _lacking(model, *_lessons(model, sequences), penalty)
+    with torch.no_grad():
+        for member, lack in zip(model.network.each, more, strict=True):
+            for now, add in ((member.read_out.weight, lack.coef_), (member.read_out.bias, lack.intercept_)):
+                now += torch.from_numpy(np.asarray(add, np.float32)).reshape(now.shape).to(now)
 
-    def lessons(sequences: Several[Sequence]) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the states of each member, and what is wanted, where the mouth is seen."""
-        every = -(-sum(len(s.features) for s in sequences) // MOST_STEPS)
-        heard = [[h[s.valid][::every] for h in model.hear(s.features)] for s in sequences]
-        wanted = np.concatenate([arrays(model, s)[1][s.valid][::every] for s in sequences])
-        return [np.concatenate(states) for states in zip(*heard, strict=True)], wanted
 
-    def said(k: int, h: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return model.network.each[k].read_out(torch.from_numpy(h).to(model.feature_mean)).cpu().numpy()
+def _lessons(model: LipSync, sequences: Several[Sequence]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the states (N, H) of each member and what is wanted (N, P + S), at steps where the mouth is seen."""
+    every = -(-sum(len(s.features) for s in sequences) // MOST_STEPS)
+    heard, wanted = [], []
+    for s in sequences:
+        rows = np.flatnonzero(s.valid)[::every]
+        heard.append([h[rows] for h in model.hear(s.features)])
+        wanted.append(arrays(model, s)[1][rows])
+    return [np.concatenate(states) for states in zip(*heard, strict=True)], np.concatenate(wanted)
 
-    def lacking(penalty: float) -> list[Solver]:
-        return [Solver(alpha=penalty).fit(h, wanted - said(k, h)) for k, h in enumerate(states)]
 
-    def error(penalty: float) -> float:
-        spoken = [said(k, h) for k, h in enumerate(check_states)]
-        if np.isfinite(penalty):
-            spoken = [y + more.predict(h) for y, h, more in zip(spoken, check_states, lacking(penalty), strict=True)]
-        return float(((np.mean(spoken, 0) - check)[:, : model.config.components] ** 2).mean())
+def _said(model: LipSync, member: int, states: np.ndarray) -> np.ndarray:
+    """Return what a member reads off its states, (N, P + S)."""
+    with torch.no_grad():
+        return model.network.each[member].read_out(torch.from_numpy(states).to(model.feature_mean)).cpu().numpy()
 
-    states, wanted = lessons(train)
-    best = penalties[0]
-    if held_out and len(penalties) > 1:
-        check_states, check = lessons(held_out)
-        best = min(penalties, key=error)
-    if np.isfinite(best):
-        with torch.no_grad():
-            for member, more in zip(model.network.each, lacking(best), strict=True):
-                for now, lack in ((member.read_out.weight, more.coef_), (member.read_out.bias, more.intercept_)):
-                    now += torch.from_numpy(np.asarray(lack, np.float32)).reshape(now.shape).to(now)
-    return best
+
+def _lacking(model: LipSync, states: list[np.ndarray], wanted: np.ndarray, penalty: float) -> list[Solver]:
+    """Return the regression of what each member lacks, on its states."""
+    return [Solver(alpha=penalty).fit(h, wanted - _said(model, k, h)) for k, h in enumerate(states)]

@@ -17,13 +17,14 @@ from lipwright.data.errors import CorpusError, InputError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.lipsync import Config, LipSync
-from lipwright.pipeline.adapt import PENALTIES, fit_read_out, take_over
+from lipwright.pipeline.adapt import PENALTIES, choose_penalty, fit_read_out, take_over
 from lipwright.pipeline.fit import LEAST_SHARE, Fit, FitState, Outcome
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.record import Record
 from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, heard_in_training, load_sequences
 from lipwright.pipeline.settings import DELAY_MS, TrainSettings
+from lipwright.pipeline.start import Start
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +44,8 @@ class Course:
     Parameters
     ----------
     corpus, settings, seed
-    init
-        What to start from: ``"base"``, a model folder, or ``"none"``.
-    base
-        The model that is there, or None.
+    start
+        What to start from.
     device, team
         Where, and by which processes.
 
@@ -58,13 +57,12 @@ class Course:
         corpus: Corpus,
         settings: TrainSettings,
         seed: int,
-        init: str,
-        base: LipSync | None,
+        start: Start,
         device: torch.device,
         team: Team,
     ) -> None:
         self.corpus, self.settings, self.seed, self.device, self.team = corpus, settings, seed, device, team
-        self.init, self.base = init, base
+        self.start = start
         self.train, self.held_out, self.mean_scale = load_sequences(corpus)
         if not self.held_out:
             log.warning("less than %.0f s to train on: all %d epochs, without validation", LEAST_DATA_S, settings.epochs)
@@ -75,19 +73,20 @@ class Course:
         """Make the model that is to be trained on some sequences."""
         torch.manual_seed(self.seed)
         made = build_model(sequences, _feature_settings(self.corpus), self.settings, self.mean_scale, **_origin(self.corpus))
-        if self.base is not None:
-            take_over(made, self.base)
+        if self.start.model is not None:
+            take_over(made, self.start.model)
         return made.to(self.device)
 
     def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
         heard = heard_in_training(train, self.settings, _feature_settings(self.corpus))
         model = self.build(train)
-        judges = sum(len(s.features) for s in held_out) >= LEAST_JUDGED_S * STEP_HZ
+        judges = sum(int(s.valid.sum()) for s in held_out) >= LEAST_JUDGED_S * STEP_HZ
         least = max(1, math.floor(LEAST_SHARE * self.settings.epochs)) if judges else self.settings.epochs
-        if self.base is not None:
-            self._penalties = (fit_read_out(model, train, held_out if judges else [], self._penalties),)
-        keep = judges and self.base is not None
-        return Fit(model, heard, held_out, self.settings, self.seed, self.team, least=least, last=last, keep=keep)
+        if begun := self.start.model is not None:
+            penalty = self.team.told(choose_penalty(model, train, held_out, self._penalties) if judges else self._penalties[0])
+            self._penalties = (penalty,)
+            fit_read_out(model, train, penalty)
+        return Fit(model, heard, held_out, self.settings, self.seed, self.team, least=least, last=last, keep=judges and begun)
 
     def run(self, record: Record | None, progress: Progress | None, begun: Path | None = None) -> Outcome:
         """Train.
@@ -120,6 +119,8 @@ class Course:
 
         fit = self._fit(self.train, self.held_out, None)
         found = trained(fit, "search", "train")
+        if not found.epochs:
+            log.info("no epoch was better on the validation part than %s with a new read-out: it was kept", self.start.name)
         if record and fit.validate and "refit" not in states:
             record.mouth(*fit.validate.look())
         if self.held_out and self.settings.refit:
@@ -128,18 +129,22 @@ class Course:
 
     @property
     def worth_keeping(self) -> bool:
-        """Whether an epoch has been trained."""
-        return any(fit.kept.head["epoch"] or not fit.last for fit in self._fits.values())
+        """Whether an epoch has been trained, or none had to be."""
+        return any(fit.begun for fit in self._fits.values())
 
     def save(self, folder: Path) -> None:
         """Write the best model so far, the ridge to compare it with, and what is needed to go on."""
         from safetensors.torch import save_file
 
-        fits = {stage: fit for stage, fit in self._fits.items() if fit.kept.head["epoch"] or not fit.last}
+        fits = {stage: fit for stage, fit in self._fits.items() if fit.begun}
         stage, fit = list(fits.items())[-1]
         fit.finish()
-        model, found = fit.model, asdict(fits["search"].best)
-        training = {"settings": asdict(self.settings), "seed": self.seed, "init": self.init, "stage": stage} | found
+        model, found = fit.model, asdict(fits["search"].chosen[0])
+        training = (
+            {"settings": asdict(self.settings), "seed": self.seed, "stage": stage}
+            | found
+            | {"init": self.start.name, "init_sha256": self.start.sha256}
+        )
         model.config = replace(model.config, training=training)
         model.save(folder)
         tensors = {f"{stage}.{name}": t for stage, fit in fits.items() for name, t in fit.kept.tensors.items()}

@@ -206,9 +206,20 @@ class Fit:
                 record(row | {"val_loss": val_loss, "val_aperture_r": val_r})
                 if progress:
                     progress(self.epoch, self.last)
-        if self.given.val_aperture_r is not None and self.given.val_aperture_r > (self.best.val_aperture_r or -1):
-            self.best, self.best_weights = self.given, self.given_weights
-        return self.best
+        return self.chosen[0]
+
+    @property
+    def begun(self) -> bool:
+        """Whether an epoch has been trained, or none is to be."""
+        return bool(self.kept.head["epoch"]) or not self.last
+
+    @property
+    def chosen(self) -> tuple[Outcome, dict[str, torch.Tensor]]:
+        """The best epoch so far, or the model as it came, and the weights."""
+        ours, given = self.best.val_aperture_r, self.given.val_aperture_r
+        if given is not None and (ours is None or given > ours):
+            return self.given, self.given_weights
+        return self.best, self.best_weights
 
     def _better(self, val_loss: float | None, val_r: float | None) -> bool:
         """Say whether an epoch is the best so far: its aperture follows more closely; where none moves, its loss is less.
@@ -241,7 +252,7 @@ class Fit:
         lessons = streams.take(self.steps_per_epoch).share(team.rank, team.size, self.device)
         mix = Mix(lessons.first.shape[1], settings.mixup, rng, self.device) if settings.mixup else None
         still = self.x.shape[1] // 2  # the other half are differences
-        channel = torch.zeros(())
+        channel = None
         if settings.channel_noise:
             channel = settings.channel_noise * torch.randn(lessons.first.shape[1], 1, still, device=self.device)
         network.train()
@@ -258,7 +269,7 @@ class Fit:
             counts = chunk.counts & self.valid[chunk.targets]
             if mix:
                 heard, wanted, counts = mix(heard), mix(wanted), mix.both(counts)
-            if settings.channel_noise:
+            if channel is not None:
                 heard = torch.cat([heard[..., :still] + channel, heard[..., still:]], -1)
             if settings.input_noise:
                 heard = heard + settings.input_noise * torch.randn_like(heard)
@@ -280,7 +291,7 @@ class Fit:
 
     def finish(self) -> None:
         """Leave the model as it was at its best epoch."""
-        self.model.network.load_state_dict(self.best_weights)
+        self.model.network.load_state_dict(self.chosen[1])
         self.model.eval()
 
     def _snapshot(self) -> FitState:

@@ -14,7 +14,7 @@ DELAY_MS = {"forward": 200.0, "both": 400.0, "whole": None}
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a model is trained. The defaults come from the table in `docs/training.md`."""
+    """How a model is trained. The defaults come from the tables in `docs/training.md` and `docs/base.md`."""
 
     cell: str = "lstm"
     """What the network is made of: gated cells, or Elman's with tanh or ReLU."""

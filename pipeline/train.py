@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lipwright.data.corpus import Corpus
-from lipwright.data.errors import CorpusError, InputError, require_new
+from lipwright.data.errors import InputError, require_new
 from lipwright.models.device import choose_device
-from lipwright.models.lipsync import BASE, CONFIG, Config, LipSync
+from lipwright.models.lipsync import CONFIG, Config, LipSync
 from lipwright.pipeline.course import FIT_FILE, Course
 from lipwright.pipeline.processes import team
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.settings import TrainSettings
-
-log = logging.getLogger(__name__)
-
-FROM_BASE, FROM_NOTHING = "base", "none"
-"""What a training starts from, if not from another run."""
-
-ALIKE = ("cell", "direction", "hidden", "layers", "layer_norm")
-"""What must be as asked for, if the base model is to be started from."""
-
-INHERITED = (*ALIKE, "members")
-"""Settings that a training takes over from the run that it starts from."""
+from lipwright.pipeline.start import FROM_BASE, FROM_NOTHING, Start, starting_point
 
 ARCHITECTURE = (
     "cell", "direction", "lookahead_ms", "hidden", "layers", "layer_norm", "members", "components", "blendshapes", "features"
@@ -37,27 +26,7 @@ ARCHITECTURE = (
 """What a training that is resumed must have in common with its beginning."""
 
 
-def starting_point(init: str, settings: TrainSettings, corpus: Corpus) -> tuple[TrainSettings, LipSync | None]:
-    """Return the settings of a training, and the model that it starts from, if any."""
-    if init == FROM_NOTHING:
-        return settings, None
-    base = LipSync.load(BASE if init == FROM_BASE else Path(init))
-    same = base.config.features == corpus.settings["features"]
-    if init == FROM_BASE:
-        # It hears as far ahead as it is let: in training, to the end of each second.
-        asked = replace(settings, direction="both" if settings.direction == "whole" else settings.direction)
-        others = [name for name in ALIKE if getattr(base.config, name) != getattr(asked, name)]
-        if others or not same:
-            log.info("the base model has another %s than asked for: started from nothing", (others or ["features"])[0])
-            return settings, None
-        return settings, base
-    if not same:
-        raise CorpusError(f"{corpus.folder} has other features than the model of --init; preprocess anew")
-    settings = replace(settings, delay_ms=base.config.lookahead_ms, **{k: getattr(base.config, k) for k in INHERITED})
-    return replace(settings, direction="whole") if base.config.lookahead_ms is None else settings, base
-
-
-def _require_same(run: Path, config: Config, settings: TrainSettings, init: str) -> None:
+def _require_same(run: Path, config: Config, settings: TrainSettings, start: Start) -> None:
     """Raise `InputError` if a run cannot be gone on with as asked."""
     begun = LipSync.load(run).config
     for name in ARCHITECTURE:
@@ -67,8 +36,10 @@ def _require_same(run: Path, config: Config, settings: TrainSettings, init: str)
             if name == "lookahead_ms":
                 words = ["--direction whole" if ms is None else f"--delay-ms {ms:g}" for ms in (was, asked)]
             raise InputError(f"{run} was trained with {words[0]}, not {words[1]}; resume it so, or train anew to another --out")
-    if (was := begun.training.get("init", FROM_NOTHING)) != init:
-        raise InputError(f"{run} was started with --init {was}, not {init}; resume it so, or train anew to another --out")
+    if (was := begun.training.get("init", FROM_NOTHING)) != start.name:
+        raise InputError(f"{run} was started with --init {was}, not {start.name}; resume it so, or train anew to another --out")
+    if begun.training.get("init_sha256") != start.sha256:
+        raise InputError(f"the model that {run} was started from has changed ({was}); train anew to another --out")
     if sorted(s["sha256"] for s in begun.sources) != sorted(s["sha256"] for s in config.sources):
         raise InputError(
             f"{run} was trained on another corpus ({begun.corpus}); resume with that, or train anew to another --out"
@@ -146,15 +117,14 @@ def train_model(
     if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
         raise InputError(f"{out} holds other files than a model's; choose another --out")
     where = choose_device(device)
-    settings, base = starting_point(str(init), settings, opened)
-    init = str(init) if base is not None else FROM_NOTHING
+    settings, start = starting_point(init, settings, opened)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with team(where) as ours:
         if ours.size > settings.streams:
             raise InputError(f"{settings.streams} streams cannot be shared by {ours.size} processes; start fewer")
-        course = Course(opened, settings, seed, init, base, where, ours)
+        course = Course(opened, settings, seed, start, where, ours)
         if resume:
-            _require_same(out, course.build(course.train).config, settings, init)
+            _require_same(out, course.build(course.train).config, settings, start)
         record = None
         try:
             if ours.rank == 0:
@@ -172,7 +142,7 @@ def train_model(
             raise KeyboardInterrupt(f"interrupted; {out} holds the best so far: go on with --resume") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return {"run": str(out), "init": init, **report, "elapsed_s": round(time.perf_counter() - began, 3)}
+    return {"run": str(out), "init": start.name, **report, "elapsed_s": round(time.perf_counter() - began, 3)}
 
 
 def _keep(course: Course, record: Record | None, partial: Path, out: Path) -> None:

@@ -119,6 +119,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.unseen and len(args.videos) < 2:
         parser.error("--unseen wants two videos or more")
+    if args.unseen and args.own_s:
+        parser.error("--own-s goes with models of one's own")
     if args.zero_shot:
         for video in args.videos:
             row = evaluate_model(None, [video])["clips"][0]
@@ -145,7 +147,7 @@ def main() -> None:
             init = args.init.replace("SEED", str(seed))
             trained = train_model(corpus, run, settings, seed=seed, init=init, force=True)
             told = {k: trained[k] for k in trained if k != "run"} | {"closed_and_still": hush(run)}
-            print(json.dumps({"group": name, "seed": seed} | told))
+            print(json.dumps({"group": name, "seed": seed, "own_s": args.own_s and float(args.own_s)} | told))
             for video, head in zip(judged, seen, strict=False):  # of an unseen video, its own first 75 % is the bank
                 bank = head if args.render and not args.unseen else None
                 row = evaluate_model(run, [video], render=args.render, bank=bank)["clips"][0]

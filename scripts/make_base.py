@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def main() -> None:
     """Make speech, train, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path, help="model folder to make")
-    parser.add_argument("--minutes", type=float, default=100.0, help="of speech")
+    parser.add_argument("--minutes", type=float, default=100.0, help="of speech, at least")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that speak")
@@ -109,10 +110,12 @@ def main() -> None:
     if not flite.installed():
         print("flite is not installed: eSpeak NG's voices alone", file=sys.stderr)
     settings = replace(SETTINGS, **{k: json.loads(v) for k, v in (pair.split("=", 1) for pair in args.set)})
+    if args.minutes * 60 < 2 * RECITAL_S:
+        parser.error(f"--minutes {args.minutes:g} is less than two recitals of {RECITAL_S:.0f} s")
     began = time.perf_counter()
     lips, speaker = somebody()
     tasks = [(number, args.seed) for number in range(round(args.minutes * 60 / RECITAL_S))]
-    with ProcessPoolExecutor(args.workers, initializer=lend, initargs=(lips, speaker)) as team:
+    with ProcessPoolExecutor(args.workers, get_context("spawn"), lend, (lips, speaker)) as team:
         sequences = list(team.map(read, tasks, chunksize=4))
     minutes = sum(len(s.features) for s in sequences) / STEP_HZ / 60
     print(f"{minutes:.0f} minutes of speech in {time.perf_counter() - began:.0f} s", file=sys.stderr)
@@ -126,7 +129,6 @@ def main() -> None:
     model.config = replace(model.config, training={"settings": asdict(settings)} | told)
     model.network.half()  # half the bytes in the package, and the same mouth
     model.save(args.out)
-    model.network.float()
     p = model.config.components
     some = [(x, y[:, :p], valid) for x, y, valid in (arrays(model, s) for s in train[:RIDGE_RECITALS])]
     fit_ridge(some, []).save(args.out)

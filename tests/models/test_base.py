@@ -82,7 +82,7 @@ def test_it_has_learned_the_rule(base: LipSync, voice: str) -> None:
     ruled = articulate(speech.phones, np.arange(len(opened)) / STEP_HZ)[:, 0]
     r = pearson(opened, ruled)
     assert r is not None
-    assert r > 0.8
+    assert r > 0.7
 
 
 def test_lips_meet_where_they_must(base: LipSync) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,20 +19,21 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from lipwright.data.corpus import Corpus
+from lipwright.data.corpus import SPLIT_GAP_S, Corpus
 from lipwright.data.errors import CorpusError, InputError, OutputExistsError
 from lipwright.data.features import FeatureSettings
 from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, LipSync
-from lipwright.models.recurrent import CELLS
+from lipwright.models.recurrent import CELLS, Ensemble
 from lipwright.pipeline.course import FIT_FILE, LEAST_JUDGED_S, Course, build_model
 from lipwright.pipeline.fit import LEAST_SHARE, Fit
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.record import METRICS_FILE, Record
 from lipwright.pipeline.sequences import arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
-from lipwright.pipeline.train import starting_point, train_model
+from lipwright.pipeline.start import Start, starting_point
+from lipwright.pipeline.train import train_model
 
 Maker = Callable[..., Path]
 QUICK = TrainSettings(
@@ -65,7 +67,7 @@ def test_it_learns_what_the_sound_says(toy_corpus: Maker, tmp_path: Path) -> Non
 
 
 def test_the_kept_epoch_is_the_best_one_that_was_trained_long_enough(toy_corpus: Maker, tmp_path: Path) -> None:
-    corpus = toy_corpus(tmp_path / "corpus", (40.0,))
+    corpus = toy_corpus(tmp_path / "corpus", (45.0,))
     settings = replace(QUICK, epochs=12, patience=3, learning_rate=0.03, averaging=0.0)
     report = train_model(corpus, tmp_path / "run", settings, device="cpu")
     rows = [json.loads(line) for line in (tmp_path / "run" / METRICS_FILE).read_text().splitlines()]
@@ -356,23 +358,22 @@ def test_where_the_base_model_is_built_otherwise_a_training_starts_from_nothing(
 ) -> None:
     asked = replace(TrainSettings(), **change)
     with caplog.at_level(logging.INFO):
-        assert starting_point("base", asked, Corpus.load(toy_corpus(tmp_path / "corpus"))) == (asked, None)
+        assert starting_point("base", asked, Corpus.load(toy_corpus(tmp_path / "corpus"))) == (asked, Start())
     assert f"another {next(iter(change))} than asked for" in caplog.text
 
 
 @pytest.mark.parametrize("change", [{"direction": "whole"}, {"delay_ms": 120.0}, {"members": 3}])
 def test_the_base_model_hears_as_far_as_it_is_let(toy_corpus: Maker, tmp_path: Path, change: dict[str, Any]) -> None:
     corpus, asked = Corpus.load(toy_corpus(tmp_path / "corpus")), replace(TrainSettings(), **change)
-    settings, base = starting_point("base", asked, corpus)
-    assert settings == asked
-    assert base is not None
-    course = Course(corpus, settings, 0, "base", base, torch.device("cpu"), Team())
+    settings, start = starting_point("base", asked, corpus)
+    assert (settings, start.name) == (asked, "base")
+    course = Course(corpus, settings, 0, start, torch.device("cpu"), Team())
     config = course.build(course.train).config
     assert (config.lookahead_ms, config.members) == (settings.lookahead_ms, settings.members)
 
 
 def test_a_few_seconds_of_validation_choose_nothing(toy_corpus: Maker, tmp_path: Path) -> None:
-    corpus = toy_corpus(tmp_path / "corpus", (LEAST_JUDGED_S / 0.15 - 1,))
+    corpus = toy_corpus(tmp_path / "corpus", ((LEAST_JUDGED_S + SPLIT_GAP_S) / 0.15 - 1,))
     report = train_model(corpus, tmp_path / "run", replace(QUICK, epochs=8, patience=2, learning_rate=0.1), device="cpu")
     assert report["epochs"] == 8
     assert report["val_aperture_r"] is not None
@@ -388,7 +389,7 @@ def test_where_no_epoch_is_better_the_base_model_is_kept(
         return 1.0, 1.0
 
     monkeypatch.setattr(Fit, "train_epoch", spoil)
-    report = train_model(toy_corpus(tmp_path / "corpus", (40.0,)), tmp_path / "run", BASED, device="cpu")
+    report = train_model(toy_corpus(tmp_path / "corpus", (45.0,)), tmp_path / "run", BASED, device="cpu")
     assert report["epochs"] == 0
     kept, base = LipSync.load(tmp_path / "run").network.each[0], LipSync.load(BASE).network.each[0]
     torch.testing.assert_close(kept.past.state_dict(), base.past.state_dict())
@@ -399,6 +400,52 @@ def test_a_run_is_resumed_from_what_it_started_from(toy_corpus: Maker, tmp_path:
     train_model(corpus, tmp_path / "run", BASED, init="none", device="cpu")
     with pytest.raises(InputError, match="started with --init none, not base"):
         train_model(corpus, tmp_path / "run", BASED, device="cpu", resume=True)
+
+
+@pytest.mark.parametrize(("stage", "epoch"), [("train", 1), ("train on all", 1)])
+def test_a_training_from_the_base_model_is_resumed_bit_by_bit(
+    toy_corpus: Maker, tmp_path: Path, stage: str, epoch: int
+) -> None:
+    corpus = toy_corpus(tmp_path / "corpus", (14.0,))
+    with pytest.raises(KeyboardInterrupt):
+        train_model(corpus, tmp_path / "parts", BASED, device="cpu", progress=_stop_at(stage, epoch))
+    train_model(corpus, tmp_path / "parts", BASED, device="cpu", resume=True)
+    train_model(corpus, tmp_path / "whole", BASED, device="cpu")
+    parts, whole = _weights(tmp_path / "parts"), _weights(tmp_path / "whole")
+    assert all(np.array_equal(parts[name], whole[name]) for name in whole)
+
+
+def test_a_start_that_has_changed_is_not_resumed_from(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    for run, seed in (("first", 0), ("second", 1)):
+        train_model(corpus, tmp_path / run, QUICK, device="cpu", seed=seed)
+    train_model(corpus, tmp_path / "run", QUICK, init=tmp_path / "first", device="cpu")
+    shutil.rmtree(tmp_path / "first")
+    (tmp_path / "second").rename(tmp_path / "first")
+    with pytest.raises(InputError, match="started from has changed"):
+        train_model(corpus, tmp_path / "run", QUICK, init=tmp_path / "first", device="cpu", resume=True)
+
+
+def test_a_channel_is_a_constant_of_each_stream_on_what_is_no_difference(
+    toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[torch.Tensor] = []
+    forward = Ensemble.forward
+
+    def listen(self: Ensemble, x: torch.Tensor, *rest: Any) -> Any:
+        if self.training:
+            heard.append(x.clone())
+        return forward(self, x, *rest)
+
+    monkeypatch.setattr(Ensemble, "forward", listen)
+    corpus = toy_corpus(tmp_path / "corpus")
+    for run, channel in (("without", 0.0), ("with", 0.5)):
+        train_model(corpus, tmp_path / run, replace(QUICK, epochs=1, channel_noise=channel), device="cpu")
+    (plain, *_), (shifted, *_) = heard[: len(heard) // 2], heard[len(heard) // 2 :]
+    added = shifted - plain
+    torch.testing.assert_close(added[..., 14:], torch.zeros_like(added[..., 14:]))
+    torch.testing.assert_close(added[..., :14], added[:, :1, :14].expand_as(added[..., :14]), atol=1e-5, rtol=0)
+    assert 0.4 < added[:, 0, :14].std() < 0.6
 
 
 def test_four_seconds_are_enough(toy_corpus: Maker, tmp_path: Path) -> None:
