@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 FIT_FILE = "training.safetensors"
 """What `--resume` goes on from."""
 
+ADAPTING = 0.5
+"""A trained network learns on at this share of the learning rate: `docs/base.md`."""
+
 LEAST_JUDGED_S = 5.0
 """A shorter validation part chooses by chance; then the last epoch is taken."""
 
@@ -61,6 +64,8 @@ class Course:
         device: torch.device,
         team: Team,
     ) -> None:
+        if start.model is not None:
+            settings = replace(settings, learning_rate=ADAPTING * settings.learning_rate)
         self.corpus, self.settings, self.seed, self.device, self.team = corpus, settings, seed, device, team
         self.start = start
         self.train, self.held_out, self.mean_scale = load_sequences(corpus)

@@ -382,6 +382,13 @@ def test_a_missing_landmark_model(refuse: Refuse, trained: Any, bad: Path, tmp_p
     )  # fmt: skip
 
 
+def test_a_start_that_is_not_there(refuse: Refuse, trained: Any) -> None:
+    refuse(
+        "train", trained.corpus, "--out", "run", "--init", "nowhere",
+        names="nowhere", says="not a model folder; start from one, from base or from none",
+    )  # fmt: skip
+
+
 def test_usage(refuse: Refuse, bad: Path) -> None:
     words = ["--target", bad / "short.mp4", "--audio", bad / "8000.wav", "--out", "out.mp4"]
     refuse("render", *words, code=2, names="--model RUN or --mouth TRACK.json", says="not both")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lipwright.data.articulation import CLASSES
 from lipwright.data.cache import cache_folder
 from lipwright.data.corpus import Corpus
 from lipwright.data.features import STEP_HZ, FeatureSettings
@@ -88,6 +90,21 @@ def test_a_hush_closes_the_mouth_and_the_rest_stays(sequence: Sequence) -> None:
     assert not hushed.valid[onset - round(100 * CLOSING_S) : onset].any()
     assert hushed.blendshapes[changed].std(0).max() == pytest.approx(0, abs=1e-6)
     assert hushed.blendshapes[changed].mean() < 0.3 * sequence.blendshapes.mean()
+
+
+def test_sounds_go_with_what_is_heard_and_rest_in_a_hush(sequence: Sequence) -> None:
+    half = len(sequence.features) // 2
+    told = np.eye(len(CLASSES), dtype=np.float32)[np.where(np.arange(len(sequence.features)) < half, 3, 5)]
+    spoken = replace(sequence, phones=told)
+    varied = vary_sequence(spoken, ("tempo",), SETTINGS, 0)
+    at = len(varied.features) // 2
+    assert varied.phones.shape == (len(varied.features), len(CLASSES))
+    assert (varied.phones[: at - 2, 3] == 1).all()
+    assert (varied.phones[at + 2 : -1, 5] == 1).all()
+    hushed = hush_sequence(spoken, SETTINGS, 1, whole=False)
+    rests = hushed.phones[:, CLASSES.index("rest")] == 1
+    np.testing.assert_array_equal(rests, np.any(hushed.shapes != sequence.shapes, axis=(1, 2)))
+    np.testing.assert_array_equal(hushed.phones[~rests], told[~rests])
 
 
 def test_a_clip_without_any_speech_is_closed_throughout(sequence: Sequence) -> None:
