@@ -391,4 +391,5 @@ def test_a_start_that_is_not_there(refuse: Refuse, trained: Any) -> None:
 
 def test_usage(refuse: Refuse, bad: Path) -> None:
     words = ["--target", bad / "short.mp4", "--audio", bad / "8000.wav", "--out", "out.mp4"]
-    refuse("render", *words, code=2, names="--model RUN or --mouth TRACK.json", says="not both")
+    both = ["--model", "run", "--mouth", "mouth.json"]
+    refuse("render", *words, *both, code=2, names="--model RUN or --mouth TRACK.json", says="not both")

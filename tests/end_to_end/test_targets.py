@@ -27,7 +27,7 @@ Encode = Callable[..., Path]
 Render = Callable[..., Any]
 RATE = Fraction(25)
 FRAMES = 36
-SHOWN, SAID = 20, 66
+SHOWN, SAID = 19, 65
 """First frames of two stretches of the talk: what targets show, and what they are to say; both have open mouths."""
 
 LEAST_R = 0.8
