@@ -327,17 +327,17 @@ def test_an_interrupted_render_leaves_nothing(lipwright: Any, measured: Path, le
     assert list(tmp_path.iterdir()) == []
 
 
-def test_little_data_is_trained_on_for_fixed_epochs_and_that_is_said(
+def test_little_data_is_trained_on_for_all_epochs_and_that_is_said(
     lipwright: Any, undisturbed: tuple[Path, Any], tmp_path: Path
 ) -> None:
     ran = lipwright(
         "train", undisturbed[0], "--out", "run", "--hidden", 8, "--bptt-s", 0.1, "--device", "cpu", "--json", cwd=tmp_path
     )
     assert ran.code == 0
-    assert re.fullmatch(r"less than 10 s to train on: a fixed 15 epochs, without validation", ran.err.strip())
+    assert re.fullmatch(r"less than 10 s to train on: all 24 epochs, without validation", ran.err.strip())
     assert ran.json["val_loss"] is None
     assert ran.json["val_aperture_r"] is None
-    assert ran.json["epochs"] == 15
+    assert ran.json["epochs"] == 24
 
 
 # Frames without a face ------------------------------------------------------------------------------------------------

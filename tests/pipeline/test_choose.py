@@ -170,9 +170,9 @@ def test_a_head_turned_away_fades_to_its_own_mouth(talked: np.ndarray, axis: int
     strength = paint_strength(_turned(*angles.T), bank)
     limit = round(TURNED_DEG[axis])
     assert limit >= (30, 20)[axis]
-    assert (strength[: limit + 1] == 1).all()
+    assert (strength[: limit + 1] > 1 - 1e-6).all()  # angles come out of a rotation matrix
     assert (strength[round(limit + FADE_DEG) :] == 0).all()
-    assert (np.diff(strength) <= 0).all()
+    assert (np.diff(strength) <= 1e-6).all()
     assert np.abs(np.diff(strength)).max() < 0.2
 
 

@@ -113,7 +113,6 @@ def test_an_unforeseen_error_says_how_to_see_more() -> None:
 
 
 USAGE = [
-    ["render", "--target", "a.mp4", "--audio", "a.wav", "--out", "o.mp4"],
     ["render", "--model", "m", "--mouth", "t.json", "--target", "a.mp4", "--audio", "a.wav", "--out", "o.mp4"],
     ["render", "--model", "m", "--out", "o.mp4"],
     ["preprocess", "--out", "c"],
