@@ -71,7 +71,8 @@ def somebody() -> tuple[Lips, Speaker]:
     points, _ = track_images([(Fraction(0), np.ascontiguousarray(photo[..., ::-1]))])
     lips = Talker(photo, points[0, :, :2]).lips
     said = [recite(number, RECITAL_S).phones for number in range(10)]
-    return lips, measure_speaker(np.concatenate([lips.points(articulate(p, np.arange(0, p[-1].end_s, 0.01))) for p in said]))
+    mouths = [lips.points(articulate(p, np.arange(0, p[-1].end_s, 1 / STEP_HZ))) for p in said]
+    return lips, measure_speaker(np.concatenate(mouths))
 
 
 def lend(lips: Lips, speaker: Speaker) -> None:
