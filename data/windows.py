@@ -52,7 +52,7 @@ class Lessons:
     first, began, last : Tensor, shape (N, B), int64
         A chunk's first step, the step at which its stream began, and the last step of its clip.
     size, delay
-        Steps of a chunk, and steps that outputs come late.
+        Steps of a chunk, and steps that outputs come late; or early, if it is negative.
     """
 
     first: Tensor
@@ -77,7 +77,7 @@ class Lessons:
             yield Chunk(
                 inputs=torch.minimum(heard, last[:, None]),
                 targets=torch.maximum(due, began[:, None]).minimum(last[:, None]),
-                counts=(heard <= last[:, None]) & (due >= began[:, None]),
+                counts=(torch.maximum(heard, due) <= last[:, None]) & (due >= began[:, None]),
                 fresh=first == began,
                 lengths=(last - first + 1).clamp(max=self.size),
             )
@@ -93,7 +93,7 @@ class Streams:
     streams, chunk
         `B` and `S`.
     delay
-        Steps that outputs come late.
+        Steps that outputs come late; or early, if it is negative.
     rng
         Chooses clips and offsets.
     weights
@@ -117,7 +117,7 @@ class Streams:
     ) -> None:
         self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         self._lengths = np.array(lengths, np.int64)
-        spare = np.maximum(self._lengths - delay, 0)  # offsets from which at least one output is due
+        spare = np.maximum(self._lengths - abs(delay), 0)  # offsets from which at least one output is due
         if not spare.any():
             raise ValueError(f"No sequence is longer than the delay of {delay} steps: {max(lengths, default=0) = }.")
         self._chunk, self._delay, self._rng = chunk, delay, rng

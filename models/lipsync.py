@@ -32,6 +32,9 @@ SILENT_STEPS = 50
 """So much silence is heard before a clip and, by who hears all of it, after: what a network says first, from an empty
 state, is a mouth half open."""
 
+MOST_LEAD_STEPS = 10
+"""A mouth further from what the network says than this is another matter: its sound and picture are apart."""
+
 PORTION_STEPS = 3000
 """A prediction runs through so much at a time, where it need not hear all of it at once: memory stays small."""
 
@@ -56,6 +59,9 @@ class Config:
     """How far after time t sound still changes the mouth of time t; None: the whole clip."""
     delay_steps: int = 18
     """Steps that the output comes late: the look-ahead less the reach of a feature window; 0 if the whole clip is heard."""
+    lead_steps: int = 0
+    """How many steps earlier the mouth moves than the network says: people differ, and so do recordings, from those that
+    it first learned of. With a look-ahead, the network hears so much less far, and the output comes no later."""
     hidden: int = 60
     layers: int = 1
     layer_norm: bool = False
@@ -91,6 +97,14 @@ class Config:
             raise ValueError(f"lookahead_ms is {self.lookahead_ms!r}, neither a number from 0 on nor null")
         if self.lookahead_ms is None and (self.direction, self.delay_steps) != ("both", 0):
             raise ValueError("lookahead_ms is null, the whole clip, which goes with direction both and delay_steps 0 alone")
+        if not isinstance(self.lead_steps, int) or abs(self.lead_steps) > MOST_LEAD_STEPS:
+            raise ValueError(f"lead_steps is {self.lead_steps!r}, not a whole number within ±{MOST_LEAD_STEPS}")
+        if self.lead_steps and self.direction == "forward":
+            raise ValueError(
+                f"lead_steps is {self.lead_steps!r}, but a network that hears the past alone has its delay for that"
+            )
+        if self.lookahead_ms is not None and self.lead_steps > self.delay_steps:
+            raise ValueError(f"lead_steps is {self.lead_steps!r}, more than the delay of {self.delay_steps}")
         if not isinstance(self.features, dict):
             raise ValueError(f"features is {self.features!r}, not a set of settings")
 
@@ -135,7 +149,7 @@ class LipSync(nn.Module):
             hidden=config.hidden,
             layers=config.layers,
             direction=config.direction,
-            lookahead=None if config.lookahead_ms is None else config.delay_steps,
+            lookahead=None if config.lookahead_ms is None else config.delay_steps - config.lead_steps,
             input_dropout=config.input_dropout,
             dropout=config.dropout,
             layer_norm=config.layer_norm,
@@ -210,14 +224,15 @@ class LipSync(nn.Module):
         self._check(features)
         self.eval()
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
-        late = self.config.delay_steps
-        after = SILENT_STEPS if self.config.lookahead_ms is None else late
+        whole = self.config.lookahead_ms is None
+        after = SILENT_STEPS if whole else self.config.delay_steps
+        first = SILENT_STEPS + (self.config.lead_steps if whole else self.config.delay_steps)
         x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x, self.silence.expand(after, -1)])
         state, said = None, []
-        for portion in x.split(len(x) if self.config.lookahead_ms is None else PORTION_STEPS):
+        for portion in x.split(len(x) if whole else PORTION_STEPS):
             y, state = network(self.standardise(portion)[None], state)
             said.append(y.squeeze(-3))
-        return torch.cat(said, -2)[..., SILENT_STEPS + late :, :][..., : len(features), :]
+        return torch.cat(said, -2)[..., first:, :][..., : len(features), :]
 
     @torch.inference_mode()
     def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from sklearn.linear_model import Ridge as Solver
 
-from lipwright.models.lipsync import LipSync
-from lipwright.pipeline.sequences import Sequence, arrays
+from lipwright.models.lipsync import MOST_LEAD_STEPS, LipSync
+from lipwright.models.metrics import lag_curve
+from lipwright.pipeline.sequences import Sequence, apertures, arrays
 
-PENALTIES = (300.0, 30.0, 100.0, 1000.0, 3000.0, np.inf)
+PENALTIES = (3000.0, 30.0, 100.0, 300.0, 1000.0, 10_000.0, 30_000.0, np.inf)
 """Of the ridge, the usual one first; with the last, the read-out stays as it was. `docs/base.md`."""
 
 MOST_STEPS = 360_000
@@ -25,6 +26,35 @@ MOST_STEPS = 360_000
 
 KEPT = ("feature_mean", "feature_std", "silence")
 """Statistics that a network has learned with."""
+
+
+def find_lead(base: LipSync, sequences: Several[Sequence]) -> int:
+    """Return how many steps earlier mouths move than a model's network says: where the apertures correlate best.
+
+    Parameters
+    ----------
+    base
+        It hears both ways; another network has learned its delay, and keeps it.
+    sequences
+        The first hour of them is heard.
+
+    Returns
+    -------
+    int
+        For `Config.lead_steps`; what it is of `base`, if nothing moves.
+    """
+    own = base.config
+    if own.direction == "forward":
+        return 0
+    lengths = np.cumsum([len(s.features) for s in sequences])
+    said, measured, valid = apertures(base, list(sequences[: 1 + int(np.searchsorted(lengths, MOST_STEPS))]))
+    curve = lag_curve(said, measured, valid)
+    close = {
+        lead: r
+        for lead, r in enumerate(curve, own.lead_steps - len(curve) // 2)
+        if r is not None and abs(lead) <= MOST_LEAD_STEPS
+    }
+    return max(close, key=close.__getitem__, default=own.lead_steps)
 
 
 def take_over(model: LipSync, base: LipSync) -> None:

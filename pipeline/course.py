@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lipwright.data.errors import CorpusError, InputError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.lipsync import Config, LipSync
-from lipwright.pipeline.adapt import PENALTIES, choose_penalty, fit_read_out, take_over
+from lipwright.pipeline.adapt import PENALTIES, choose_penalty, find_lead, fit_read_out, take_over
 from lipwright.pipeline.fit import LEAST_SHARE, Fit, FitState, Outcome
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
@@ -77,10 +78,15 @@ class Course:
     def build(self, sequences: list[Sequence]) -> LipSync:
         """Make the model that is to be trained on some sequences."""
         torch.manual_seed(self.seed)
-        made = build_model(sequences, _feature_settings(self.corpus), self.settings, self.mean_scale, **_origin(self.corpus))
+        features, origin = _feature_settings(self.corpus), _origin(self.corpus)
+        made = build_model(sequences, features, self.settings, self.mean_scale, lead_steps=self._lead_steps, **origin)
         if self.start.model is not None:
             take_over(made, self.start.model)
         return made.to(self.device)
+
+    @cached_property
+    def _lead_steps(self) -> int:
+        return 0 if self.start.model is None else self.team.told(find_lead(self.start.model, self.train))
 
     def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
         heard = heard_in_training(train, self.settings, _feature_settings(self.corpus))
@@ -200,7 +206,13 @@ def _delay_steps(settings: TrainSettings, reach_ms: float, sequences: list[Seque
 
 
 def build_model(
-    sequences: list[Sequence], features: FeatureSettings, settings: TrainSettings, mean_scale: float, **origin: Any
+    sequences: list[Sequence],
+    features: FeatureSettings,
+    settings: TrainSettings,
+    mean_scale: float,
+    *,
+    lead_steps: int = 0,
+    **origin: Any,
 ) -> LipSync:
     """Make an untrained model whose statistics and PCA come from the training sequences.
 
@@ -211,6 +223,8 @@ def build_model(
         What the sequences' features were computed with.
     mean_scale
         Mean scale of the speakers.
+    lead_steps
+        `Config.lead_steps`, if it is not more than the delay.
     **origin
         What `Config` keeps of where the sequences are from.
     """
@@ -220,6 +234,7 @@ def build_model(
     shapes = np.concatenate([s.shapes[s.valid] for s in sequences]).reshape(-1, 3 * sequences[0].shapes.shape[1])
     blendshapes = np.concatenate([s.blendshapes[s.valid] for s in sequences])
     components = min(settings.components, *shapes.shape)
+    delay_steps = _delay_steps(settings, features.reach_ms, sequences)
     pca = PCA(components, svd_solver="full").fit(shapes)
     config = Config(
         features=features.to_dict(),
@@ -230,7 +245,8 @@ def build_model(
         cell=settings.cell,
         direction="forward" if settings.direction == "forward" else "both",
         lookahead_ms=settings.lookahead_ms,
-        delay_steps=_delay_steps(settings, features.reach_ms, sequences),
+        delay_steps=delay_steps,
+        lead_steps=lead_steps if settings.lookahead_ms is None else min(lead_steps, delay_steps),
         hidden=settings.hidden,
         layers=settings.layers,
         layer_norm=settings.layer_norm,

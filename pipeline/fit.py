@@ -237,14 +237,14 @@ class Fit:
 
     def train_epoch(self, network: nn.Module) -> tuple[float, float]:
         """Train for one epoch; return the mean loss, and the mean norm of the gradient before it is clipped."""
-        settings, team = self.settings, self.team
+        settings, team, config = self.settings, self.team, self.model.config
         rng = np.random.default_rng([self.seed, self.epoch])
         streams = Streams(
             self.lengths,
             streams=settings.streams,
             chunk=self.chunk,
             # Of both directions, the bound is one of use: in training, the future is heard to the end of each chunk.
-            delay=0 if self.model.config.direction == "both" else self.model.config.delay_steps,
+            delay=config.lead_steps if config.direction == "both" else config.delay_steps,
             rng=rng,
             weights=self.weights,
         )

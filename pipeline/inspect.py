@@ -14,12 +14,11 @@ from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, InputError, require_new
 from lipwright.data.features import STEP_HZ
 from lipwright.data.files import whole_file
-from lipwright.data.mouth import aperture
 from lipwright.models.gradient_flow import gradient_flow
 from lipwright.models.lipsync import LipSync
-from lipwright.models.metrics import LAG_REACH_STEPS, lag_curve, peak_lag_ms
+from lipwright.models.metrics import lag_curve, peak_lag_ms
 from lipwright.pipeline.predict import feature_settings, load_model
-from lipwright.pipeline.sequences import Sequence, arrays, load_sequences
+from lipwright.pipeline.sequences import Sequence, apertures, arrays, gap, load_sequences
 
 REACH_STEPS = 2 * STEP_HZ
 """The gradient is followed back for two seconds, or as far as the clips go."""
@@ -140,24 +139,18 @@ def _flow(model: LipSync, sequences: list[Sequence], rng: np.random.Generator) -
     x, y = (torch.from_numpy(np.stack(part)).to(model.feature_mean) for part in (heard, wanted))
     member = model.network.each[0]
     with torch.no_grad():
-        said = member(x)[0][:, reach if model.config.lookahead_ms is None else -1]  # ŷ_T
+        formed = reach + model.config.lead_steps
+        said = member(x)[0][:, formed if model.config.lookahead_ms is None else -1]  # ŷ_T
     # The past ends where the output is formed: a network that only hears the past goes on to the end of the look-ahead.
-    past = x if model.config.direction == "forward" else x[:, : reach + 1]
+    past = x if model.config.direction == "forward" else x[:, : formed + 1]
     return np.median(gradient_flow(member, past, 2 * (said - y) / y.shape[1]).double().cpu().numpy(), axis=0)
 
 
 def _lags(model: LipSync, sequences: list[Sequence]) -> tuple[list[float | None], list[float | None]]:
     """Return the correlation of loudness with the opening of the mouth, by lag: as predicted, and as measured."""
     loudness = feature_settings(model).mfcc  # log energy follows the coefficients
-    gap = np.zeros(LAG_REACH_STEPS)  # so that no clip is compared with the next
-    parts: list[list[np.ndarray]] = []
-    for s in sequences:
-        said, measured = (
-            aperture(s.speaker.place(shapes, model.config.scale)) for shapes in (model.predict(s.features), s.shapes)
-        )
-        parts.append([np.concatenate([series, gap]) for series in (said, measured, s.features[:, loudness], s.valid)])
-    said, measured, sound, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
-    valid = valid.astype(bool)
+    sound = np.concatenate([gap(s.features[:, loudness]) for s in sequences])
+    said, measured, valid = apertures(model, sequences)
     return lag_curve(said, sound, valid), lag_curve(measured, sound, valid)
 
 

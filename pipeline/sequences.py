@@ -20,6 +20,7 @@ from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, 
 from lipwright.data.files import whole_file
 from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate
 from lipwright.models.lipsync import LipSync
+from lipwright.models.metrics import LAG_REACH_STEPS
 from lipwright.pipeline.settings import TrainSettings
 
 LEAST_DATA_S = 10.0
@@ -204,3 +205,21 @@ def arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, 
     if model.config.phones:
         wanted = torch.cat([wanted, phones], 1)
     return model.standardise(features).cpu().numpy(), wanted.cpu().numpy(), sequence.valid
+
+
+def apertures(model: LipSync, sequences: list[Sequence]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far mouths open as a model says and as measured, and where they were seen, (N,) each.
+
+    Sequences lie end to end, each with `gap` after it.
+    """
+    parts = []
+    for s in sequences:
+        said, measured = (aperture(s.speaker.place(x, model.config.scale)) for x in (model.predict(s.features), s.shapes))
+        parts.append([gap(series) for series in (said, measured, s.valid)])
+    said, measured, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return said, measured, valid
+
+
+def gap(series: np.ndarray) -> np.ndarray:
+    """Return a series (T,) with zeros after it, so that lags do not compare it with the next one."""
+    return np.concatenate([series, np.zeros(LAG_REACH_STEPS, series.dtype)])

@@ -64,7 +64,7 @@ def same(a: list[Heard], b: list[Heard]) -> bool:
 # A chunk --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delay", [0, 1, 18, 150])
+@pytest.mark.parametrize("delay", [-150, -7, 0, 1, 18, 150])
 def test_shapes_types_and_ranges(delay: int) -> None:
     for chunk in take(streams(delay=delay), 60):
         assert chunk.inputs.shape == chunk.targets.shape == chunk.counts.shape == (5, 100)
@@ -79,7 +79,7 @@ def test_shapes_types_and_ranges(delay: int) -> None:
         np.testing.assert_array_equal(clip_of(chunk.targets, LENGTHS), clip)
 
 
-@pytest.mark.parametrize("delay", [0, 18])
+@pytest.mark.parametrize("delay", [-7, 0, 18])
 @pytest.mark.parametrize("chunk", [1, 100, 2000])
 def test_lengths_say_where_the_clip_ends(delay: int, chunk: int) -> None:
     for heard in take(streams(chunk=chunk, delay=delay), 60):
@@ -97,7 +97,7 @@ def test_everything_is_fresh_at_first() -> None:
 # A stream -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delay", [0, 18, 150])
+@pytest.mark.parametrize("delay", [-7, 0, 18, 150])
 @pytest.mark.parametrize("b", [0, 3])
 def test_a_stream_hears_its_clip_in_order_to_the_end(delay: int, b: int) -> None:
     seen = 0
@@ -130,7 +130,19 @@ def test_what_counts_is_what_is_due(delay: int) -> None:
         assert counts.any()  # a stream always teaches something
 
 
-@pytest.mark.parametrize("delay", [0, 18])
+@pytest.mark.parametrize("early", [1, 7, 150])
+def test_of_outputs_that_come_early_the_last_have_no_mouth(early: int) -> None:
+    for life in lives(streams(delay=-early), 200, 1):
+        heard = np.concatenate([c.inputs for c in life])
+        targets, counts = np.concatenate([c.targets for c in life]), np.concatenate([c.counts for c in life])
+        within = np.cumsum(LENGTHS)[clip_of(heard[:1], LENGTHS)[0]] - heard[0]
+        assert counts[: within - early].all()
+        assert not counts[within - early :].any()
+        np.testing.assert_array_equal(targets[counts], heard[counts] + early)
+        assert counts.any()
+
+
+@pytest.mark.parametrize("delay", [-7, 0, 18])
 def test_a_clip_no_longer_than_a_chunk_is_heard_from_its_start(delay: int) -> None:
     lengths, chunk = [60, 100, 101, 99, 400], 100
     starts = np.cumsum([0, *lengths])
@@ -193,7 +205,7 @@ def test_streams_begin_in_a_clip_as_often_as_it_is_long() -> None:
     np.testing.assert_allclose(shares, usable / usable.sum(), atol=0.02)
 
 
-@pytest.mark.parametrize(("lengths", "delay"), [([18, 5], 18), ([10], 50), ([0, 0], 0), ([], 0)])
+@pytest.mark.parametrize(("lengths", "delay"), [([18, 5], 18), ([18, 5], -18), ([10], 50), ([0, 0], 0), ([], 0)])
 def test_clips_without_anything_due_are_refused(lengths: list[int], delay: int) -> None:
     with pytest.raises(ValueError, match=str(delay)):
         streams(lengths, delay=delay)

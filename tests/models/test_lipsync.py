@@ -175,6 +175,39 @@ def test_a_mouth_is_what_the_whole_clip_would_say_if_it_ended_so_far_ahead(cell:
 
 
 @cells
+@pytest.mark.parametrize("lead", [-10, -1, 7])
+@pytest.mark.parametrize("ahead", [{"delay_steps": 18}, {"lookahead_ms": None, "delay_steps": 0}], ids=["bounded", "whole"])
+def test_a_mouth_that_leads_is_what_the_network_says_for_later(cell: str, lead: int, ahead: dict[str, Any]) -> None:
+    x = features(60)
+    leading = model(cell=cell, direction="both", lead_steps=lead, **ahead)
+    # As far ahead of the time that the network speaks for, it hears as much less as the mouth leads by.
+    delay = max(ahead["delay_steps"] - lead, 0) if ahead["delay_steps"] else 0
+    said = model(cell=cell, direction="both", **ahead | {"delay_steps": delay}).predict(x)
+    now = np.arange(max(-lead, 0), 60 - max(lead, 0))
+    np.testing.assert_allclose(leading.predict(x)[now], said[now + lead], atol=1e-5)
+
+
+@pytest.mark.parametrize("lead", [-10, 7, 18])
+@pytest.mark.parametrize("changed_from", [40, 249])
+def test_a_lead_changes_nothing_in_how_far_ahead_is_heard(lead: int, changed_from: int) -> None:
+    lipsync, x = model(direction="both", lead_steps=lead), features()
+    later = x.copy()
+    later[changed_from:] += 20
+    before, after = lipsync.predict(x), lipsync.predict(later)
+    np.testing.assert_allclose(after[: changed_from - 18], before[: changed_from - 18], atol=1e-6)
+    assert np.abs(after[changed_from - 18 :][: block(18 - lead)] - before[changed_from - 18 :][: block(18 - lead)]).max() > 1e-5
+
+
+@pytest.mark.parametrize("lead", [-10, 7, 18])
+def test_a_mouth_that_leads_steps_as_it_predicts(lead: int) -> None:
+    lipsync, x, state, parts = model(direction="both", lead_steps=lead), features(70), None, []
+    for part in [*np.split(x, [30, 33]), np.repeat(lipsync.silence.numpy()[None], 18, 0)]:
+        shapes, state = lipsync.step(part, state)
+        parts.append(shapes)
+    np.testing.assert_allclose(np.concatenate(parts), lipsync.predict(x), atol=1e-5)
+
+
+@cells
 @directions
 @pytest.mark.parametrize("delay", [0, 18])
 @pytest.mark.parametrize("portion", [7, 100])
@@ -464,6 +497,10 @@ def test_a_broken_folder_is_named(tmp_path: Path, what: str) -> None:
         ({"lookahead_ms": None, "delay_steps": 0}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
         ({"lookahead_ms": None, "direction": "both"}, "lookahead_ms is null.*goes with direction both and delay_steps 0"),
         ({"lookahead_ms": "long"}, "lookahead_ms is 'long', neither a number from 0 on nor null"),
+        ({"lead_steps": 0.5}, "lead_steps is 0.5, not a whole number within ±10"),
+        ({"lead_steps": -11}, "lead_steps is -11, not a whole number within ±10"),
+        ({"lead_steps": 3}, "lead_steps is 3, but a network that hears the past alone has its delay for that"),
+        ({"lead_steps": 3, "direction": "both", "delay_steps": 2}, "lead_steps is 3, more than the delay of 2"),
         ({"hidden": 0}, "hidden is 0, not a whole number from 1 on"),
         ({"version": 1}, "not of model version 3; train it again"),
     ],

@@ -12,8 +12,8 @@ import torch
 
 from lipwright.data.corpus import Corpus
 from lipwright.data.features import FeatureSettings
-from lipwright.models.lipsync import LipSync
-from lipwright.pipeline.adapt import KEPT, PENALTIES, choose_penalty, fit_read_out, take_over
+from lipwright.models.lipsync import MOST_LEAD_STEPS, LipSync
+from lipwright.pipeline.adapt import KEPT, PENALTIES, choose_penalty, find_lead, fit_read_out, take_over
 from lipwright.pipeline.course import build_model
 from lipwright.pipeline.sequences import Sequence, load_sequences
 from lipwright.pipeline.settings import TrainSettings
@@ -22,11 +22,11 @@ Maker = Callable[..., Path]
 SMALL = TrainSettings(hidden=12, layers=1, members=1, components=6)
 
 
-def made(corpus: Path, settings: TrainSettings, seed: int = 0) -> tuple[LipSync, list[Sequence]]:
+def made(corpus: Path, settings: TrainSettings, seed: int = 0, lead_steps: int = 0) -> tuple[LipSync, list[Sequence]]:
     """A model with random weights and the statistics of a corpus; and its sequences."""
     train, held_out, scale = load_sequences(Corpus.load(corpus))
     torch.manual_seed(seed)
-    model = build_model(train + held_out, FeatureSettings(), settings, scale).eval()
+    model = build_model(train + held_out, FeatureSettings(), settings, scale, lead_steps=lead_steps).eval()
     with torch.no_grad():
         for weight in model.network.parameters():
             weight.mul_(4)  # states of a size that trained ones have
@@ -85,6 +85,37 @@ def test_where_validation_says_otherwise_the_read_out_stays(toy_corpus: Maker, t
     assert penalty == np.inf
     fit_read_out(model, [train], penalty)
     np.testing.assert_array_equal(model.predict(first.features), said)
+
+
+def moved(sequence: Sequence, model: LipSync, lead: int) -> Sequence:
+    """Let a mouth move as a model says it, but so many steps earlier."""
+    return replace(sequence, shapes=np.roll(model.predict(sequence.features), -lead, axis=0))
+
+
+@pytest.mark.parametrize("lead", [-MOST_LEAD_STEPS, -4, 0, 7])
+@pytest.mark.parametrize("own", [0, 3])
+def test_the_lead_of_a_mouth_is_found(toy_corpus: Maker, tmp_path: Path, lead: int, own: int) -> None:
+    base, sequences = made(toy_corpus(tmp_path / "corpus", (8.0, 20.0)), SMALL, lead_steps=own)
+    alone = made(toy_corpus(tmp_path / "again", (8.0, 20.0)), SMALL)[0]
+    assert find_lead(base, [moved(s, alone, lead) for s in sequences]) == lead
+
+
+def test_a_lead_beyond_bounds_is_looked_for_within(toy_corpus: Maker, tmp_path: Path) -> None:
+    base, (first, *_) = made(toy_corpus(tmp_path / "corpus"), SMALL)
+    assert abs(find_lead(base, [moved(first, base, 3 * MOST_LEAD_STEPS)])) <= MOST_LEAD_STEPS
+
+
+@pytest.mark.parametrize("settings", [SMALL, replace(SMALL, direction="forward")], ids=["still", "forward"])
+def test_where_no_lead_can_be_known_it_stays(toy_corpus: Maker, tmp_path: Path, settings: TrainSettings) -> None:
+    base, (first, *_) = made(toy_corpus(tmp_path / "corpus"), settings)
+    still = settings.direction == "both"
+    said = replace(first, shapes=np.zeros_like(first.shapes)) if still else moved(first, base, 5)
+    assert find_lead(base, [said]) == 0
+
+
+def test_a_lead_is_no_more_than_the_delay(toy_corpus: Maker, tmp_path: Path) -> None:
+    model, _ = made(toy_corpus(tmp_path / "corpus"), replace(SMALL, delay_ms=60.0), lead_steps=7)
+    assert model.config.lead_steps == model.config.delay_steps == 4
 
 
 def test_one_penalty_is_no_choice(toy_corpus: Maker, tmp_path: Path) -> None:

@@ -21,16 +21,17 @@ from torch import nn
 
 from lipwright.data.corpus import SPLIT_GAP_S, Corpus
 from lipwright.data.errors import CorpusError, InputError, OutputExistsError
-from lipwright.data.features import FeatureSettings
+from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, LipSync
+from lipwright.models.metrics import lag_ms
 from lipwright.models.recurrent import CELLS, Ensemble
 from lipwright.pipeline.course import FIT_FILE, LEAST_JUDGED_S, Course, build_model
 from lipwright.pipeline.fit import LEAST_SHARE, Fit
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.record import METRICS_FILE, Record
-from lipwright.pipeline.sequences import arrays, load_sequences
+from lipwright.pipeline.sequences import apertures, arrays, load_sequences
 from lipwright.pipeline.settings import TrainSettings
 from lipwright.pipeline.start import Start, starting_point
 from lipwright.pipeline.train import train_model
@@ -320,6 +321,25 @@ def test_a_training_starts_from_what_another_has_learned(toy_corpus: Maker, tmp_
     assert (run.config.cell, run.config.members, run.config.lookahead_ms) == ("gru", 2, 60)
     assert [s["sha256"] for s in run.config.sources] == [row["sha256"] for row in Corpus.load(second).rows]
     assert run.config.training["settings"]["epochs"] == 1
+
+
+@pytest.mark.parametrize(("frames", "lead"), [(1, -4), (-1, 4)])
+def test_a_training_finds_how_early_a_mouth_moves_and_keeps_to_it(
+    toy_corpus: Maker, tmp_path: Path, frames: int, lead: int
+) -> None:
+    settings = replace(QUICK, epochs=8, learning_rate=0.01, averaging=0.9, direction="both", delay_ms=100.0, hushed_share=0.0)
+    train_model(toy_corpus(tmp_path / "first", (30.0,)), tmp_path / "base", settings, device="cpu")
+    second = Corpus.load(toy_corpus(tmp_path / "second", (30.0,), seed=1))
+    clip = second.load_clip(second.rows[0]["id"])
+    second.save_clip(second.rows[0]["id"], replace(clip, mouth=np.roll(clip.mouth, frames, axis=0)))  # at 25 a second
+    train_model(second.folder, tmp_path / "run", replace(settings, epochs=4), init=tmp_path / "base", device="cpu")
+    base, run = LipSync.load(tmp_path / "base"), LipSync.load(tmp_path / "run")
+    assert (base.config.lead_steps, run.config.lead_steps) == (0, lead)
+    assert run.config.delay_steps == base.config.delay_steps
+    train, held_out, _ = load_sequences(second)
+    lags = [abs(lag_ms(*apertures(m, train + held_out)) or 0.0) for m in (base, run)]
+    assert lags[0] > 30
+    assert lags[1] < 1000 / STEP_HZ  # trained on, it stays where it was put
 
 
 def test_what_cannot_be_started_from_is_refused(toy_corpus: Maker, tmp_path: Path) -> None:
