@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipwright.data.articulation import COLUMNS, LOWER_LIP, UPPER_LIP, Lips, articulate
+from lipwright.data.landmarks import track_images
 from lipwright.data.speech import Speech
 from lipwright.data.thin_plate import thin_plate
 
@@ -110,6 +111,18 @@ class Talker:
         self._set_inside(points - self._corner)
         self._lids = [_Lid(photo_bgr, points[upper], points[lower], self.eyes_px) for upper, lower in _EYES]
         self._set_head(points)
+
+    @classmethod
+    def from_photo(cls, photo_bgr: Picture) -> Talker:
+        """Return the talker of a photograph, whose landmarks MediaPipe finds.
+
+        Raises
+        ------
+        MissingPartError
+            The face landmark model cannot be had.
+        """
+        points, _ = track_images([(Fraction(0), np.ascontiguousarray(photo_bgr[..., ::-1]))])
+        return cls(photo_bgr, points[0, :, :2])
 
     def frame(self, mouth: NDArray[np.float32], *, blink: float = 0.0, head: Head = _AT_REST) -> Picture:
         """One picture.

@@ -20,7 +20,7 @@ from lipwright.data.articulation import articulate
 from lipwright.data.audio import read_speech
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.data.features import compute_features
-from lipwright.data.landmarks import face_track, track_images
+from lipwright.data.landmarks import face_track
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.mouth import aperture, track_of
 from lipwright.data.speech import Speech, synthesize
@@ -72,8 +72,7 @@ def _make_video(path: Path, text: str, seed: int, progress: Progress | None) -> 
     speech = synthesize(" ".join(text.split()), voice=VOICE)
     wav = path.with_suffix(".wav")
     soundfile.write(wav, speech.samples, speech.rate_hz, subtype="PCM_16")
-    photo = astronaut(SIZE)
-    points, _ = track_images([(Fraction(0), np.ascontiguousarray(photo[..., ::-1]))])
+    talker = Talker.from_photo(astronaut(SIZE))
     frames = int(speech.duration_s * RATE)
     with VideoWriter(
         path,
@@ -85,7 +84,7 @@ def _make_video(path: Path, text: str, seed: int, progress: Progress | None) -> 
         audio=probe(wav),
         tags=synthetic_tags(),
     ) as writer:
-        for k, (when, picture) in enumerate(talking_frames(Talker(photo, points[0, :, :2]), speech, rate=RATE, seed=seed)):
+        for k, (when, picture) in enumerate(talking_frames(talker, speech, rate=RATE, seed=seed)):
             writer.write(Yuv.from_bgr(picture), when)
             if progress:
                 progress(f"make {path.name}", k + 1, frames)

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from lipwright.data.landmarks import track_images
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.speech import synthesize
 from lipwright.data.talker import Talker, astronaut, talking_frames
@@ -53,11 +52,10 @@ def make_talker(path: Path, seconds: float, seed: int) -> None:
     speech = synthesize(" ".join(LESSON.split()), voice=VOICE)
     wav = path.with_suffix(".wav")
     soundfile.write(wav, speech.samples[: round(seconds * speech.rate_hz)], speech.rate_hz)
-    photo = astronaut(HEIGHT)
-    points, _ = track_images([(Fraction(0), np.ascontiguousarray(photo[..., ::-1]))])
+    talker = Talker.from_photo(astronaut(HEIGHT))
     size = {"width": WIDTH, "height": HEIGHT}
     with VideoWriter(path, **size, time_base=1 / RATE / 512, rate=RATE, colour=BT709, audio=probe(wav)) as writer:
-        for when, picture in talking_frames(Talker(photo, points[0, :, :2]), speech, rate=RATE, seed=seed):
+        for when, picture in talking_frames(talker, speech, rate=RATE, seed=seed):
             if when >= seconds:
                 break
             side = (WIDTH - HEIGHT) // 2

@@ -16,7 +16,6 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
-from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,7 +24,6 @@ import numpy as np
 from lipwright.data import flite
 from lipwright.data.articulation import CLASSES, Lips, articulate, sounding
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
-from lipwright.data.landmarks import track_images
 from lipwright.data.mouth import Speaker, measure_speaker
 from lipwright.data.recital import recite
 from lipwright.data.talker import Talker, astronaut
@@ -67,9 +65,7 @@ _speaker: Speaker
 
 def somebody() -> tuple[Lips, Speaker]:
     """Return the lips that speak, and what their mouths are relative to: as measured over some minutes of speech."""
-    photo = astronaut()
-    points, _ = track_images([(Fraction(0), np.ascontiguousarray(photo[..., ::-1]))])
-    lips = Talker(photo, points[0, :, :2]).lips
+    lips = Talker.from_photo(astronaut()).lips
     said = [recite(number, RECITAL_S).phones for number in range(10)]
     mouths = [lips.points(articulate(p, np.arange(0, p[-1].end_s, 1 / STEP_HZ))) for p in said]
     return lips, measure_speaker(np.concatenate(mouths))

@@ -288,11 +288,9 @@ class Talk:
 @pytest.fixture(scope="session")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
     """Five seconds of the astronaut's photograph talking, 320x320 at 25 frames/s, with sound at 22,050 Hz."""
-    import cv2
     import soundfile
 
     from lipwright.data.articulation import COLUMNS, articulate
-    from lipwright.data.landmarks import Landmarker
     from lipwright.data.speech import synthesize
     from lipwright.data.talker import Talker, astronaut, talking_frames
     from lipwright.data.writer import VideoWriter
@@ -301,11 +299,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
     sentence = "My mother may buy five big blue boats, and Bob will pop up above the open bay by half past one."
     speech = synthesize(sentence)
     soundfile.write(folder / "talk.wav", speech.samples, speech.rate_hz)
-    photo = astronaut(320)
-    with Landmarker() as find:
-        face = find(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB), 0.0)
-    assert face is not None
-    talker = Talker(photo, face[0][:, :2].astype(np.float64))
+    talker = Talker.from_photo(astronaut(320))
     times = []
     with VideoWriter(
         folder / "talk.mp4", width=320, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,

@@ -96,11 +96,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, isolated_cache: Path) ->
 @pytest.fixture(scope="session")
 def lesson(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a video of the astronaut's photograph talking for some 14 s, 256x256 at 25 frames/s, with AAC sound."""
-    import cv2
-    import numpy as np
     import soundfile
 
-    from lipwright.data.landmarks import Landmarker
     from lipwright.data.media import BT709, Yuv, probe
     from lipwright.data.speech import synthesize
     from lipwright.data.talker import Talker, astronaut, talking_frames
@@ -109,11 +106,7 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lesson")
     speech = synthesize(" ".join(SENTENCES.split()))
     soundfile.write(folder / "lesson.wav", speech.samples, speech.rate_hz)
-    photo = astronaut(256)
-    with Landmarker() as find:
-        face = find(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB), 0.0)
-    assert face is not None
-    talker = Talker(photo, face[0][:, :2].astype(np.float64))
+    talker = Talker.from_photo(astronaut(256))
     with VideoWriter(
         folder / "lesson.mp4", width=256, height=256, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
         audio=probe(folder / "lesson.wav"),
