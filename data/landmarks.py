@@ -7,8 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from lipwright.data import cache
 from lipwright.data.errors import MediaError, MissingPartError
 from lipwright.data.files import whole_file
 from lipwright.data.media import Media, file_sha256, read_frames
+from lipwright.data.shots import mark_shots
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ MODEL_VARIABLE = "LIPWRIGHT_FACE_LANDMARKER"
 
 POINTS = 478
 BLENDSHAPES = 52
-TRACKER_VERSION = "1"
+TRACKER_VERSION = "2"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
 
 
@@ -48,6 +51,8 @@ class FaceTrack:
         MediaPipe's ARKit blendshapes, 0 to 1; NaN where no face was found.
     width, height
         Size of the upright picture.
+    shots : ndarray, shape (S,), int64
+        The first frame of each shot.
     """
 
     pts: np.ndarray
@@ -56,6 +61,7 @@ class FaceTrack:
     blendshapes: np.ndarray
     width: int
     height: int
+    shots: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
 
     @property
     def found(self) -> np.ndarray:
@@ -176,7 +182,14 @@ class Landmarker:
 
 
 def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Follow one face through (time, RGB image) pairs: points (F, 478, 3) and blendshapes (F, 52), NaN without a face."""
+    """Follow one face through one shot's (time, RGB image) pairs.
+
+    Returns
+    -------
+    points : ndarray, shape (F, 478, 3), float32
+    blendshapes : ndarray, shape (F, 52), float32
+        NaN without a face.
+    """
     points, shapes = [], []
     with Landmarker() as find:
         for time, rgb in images:
@@ -187,7 +200,7 @@ def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndar
 
 
 def track_faces(media: Media, *, threads: int = 0, progress: Callable[[int, int], None] | None = None) -> FaceTrack:
-    """Follow one face through a whole video, without the cache.
+    """Follow one face through a whole video, shot by shot, without the cache.
 
     Parameters
     ----------
@@ -215,10 +228,15 @@ def track_faces(media: Media, *, threads: int = 0, progress: Callable[[int, int]
             if progress:
                 progress(len(pts), video.frames)
 
-    points, blendshapes = track_images(images())
+    # What the landmarker knows of one shot must not lead it astray in the next.
+    tracked = [
+        track_images((time, rgb) for _, time, rgb in shot) for _, shot in groupby(mark_shots(images()), key=itemgetter(0))
+    ]
     if not pts:
         raise MediaError(f"{media.path} has no video frame that can be decoded")
-    return FaceTrack(np.array(pts, np.int64), np.array(times_s), points, blendshapes, video.width, video.height)
+    points, blendshapes = (np.concatenate(parts) for parts in zip(*tracked, strict=True))
+    shots = np.cumsum([0, *(len(points) for points, _ in tracked[:-1])])
+    return FaceTrack(np.array(pts, np.int64), np.array(times_s), points, blendshapes, video.width, video.height, shots)
 
 
 def face_track(
@@ -247,7 +265,7 @@ def face_track(
 def _keep(track: FaceTrack, path: Path) -> None:
     from safetensors.numpy import save_file
 
-    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes")}
+    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes", "shots")}
     with whole_file(path) as partial:
         save_file(arrays, partial)
     cache.prune("tracks")

@@ -28,7 +28,7 @@ from lipwright.data.landmarks import (
     track_faces,
     track_images,
 )  # fmt: skip
-from lipwright.data.media import probe, read_frames
+from lipwright.data.media import Yuv, probe, read_frames
 from lipwright.data.mouth import aperture, measure_mouth, track_of
 
 Make = Callable[..., Path]
@@ -88,6 +88,22 @@ def test_a_video_without_any_face_has_an_empty_track(bars: Make) -> None:
     assert not track.found.any()
     assert track.points.shape == (5, POINTS, 3)
     np.testing.assert_allclose(track.times_s, np.arange(5) * 1001 / 30000)
+
+
+def test_each_shot_is_tracked_as_if_it_were_alone(talk, encode: Make) -> None:
+    faces = [frame.yuv() for frame in read_frames(probe(talk.path), threads=1)]
+    mirrored = [Yuv(*(np.ascontiguousarray(p[:, ::-1]) for p in vars(face).values())) for face in faces]
+    first, second = faces[:12], [Yuv(255 - m.y, m.v, m.u) if k < 5 else m for k, m in enumerate(mirrored[40:55])]
+
+    path = encode("both.mp4", video=[(Fraction(k, 25), picture) for k, picture in enumerate(first + second)])
+    both = track_faces(probe(path), threads=1)
+    assert both.shots.tolist() == [0, 12, 17]
+    frames = list(read_frames(probe(path), threads=1))
+    for shot in (slice(0, 12), slice(17, None)):
+        assert both.found[shot].all()
+        points, blendshapes = track_images((f.time, f.rgb()) for f in frames[shot])
+        np.testing.assert_array_equal(both.points[shot], points)
+        np.testing.assert_array_equal(both.blendshapes[shot], blendshapes)
 
 
 def test_no_images_have_no_rows() -> None:
