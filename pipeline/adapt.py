@@ -96,13 +96,13 @@ def choose_penalty(
     """Return the penalty of `fit_read_out` with which the squared error of the coefficients is least on other sequences."""
     if len(penalties) == 1:
         return penalties[0]
-    states, wanted = _lessons(model, train)
-    heard, due = _lessons(model, held_out)
+    lessons = _lessons(model, train)
+    heard, due, _ = _lessons(model, held_out)
 
     def error(penalty: float) -> float:
         said = [_said(model, k, h) for k, h in enumerate(heard)]
         if np.isfinite(penalty):
-            more = _lacking(model, states, wanted, penalty)
+            more = _lacking(model, *lessons, penalty)
             said = [y + m.predict(h) for y, h, m in zip(said, heard, more, strict=True)]
         return float(((np.mean(said, 0) - due)[:, : model.config.components] ** 2).mean())
 
@@ -117,7 +117,7 @@ def fit_read_out(model: LipSync, sequences: Several[Sequence], penalty: float) -
     model
         Its network speaks already.
     sequences
-        What is learned from.
+        What is learned from, hushes included, each with its weight.
     penalty
         One of `PENALTIES`; with an infinite one, nothing is added.
     """
@@ -130,15 +130,16 @@ def fit_read_out(model: LipSync, sequences: Several[Sequence], penalty: float) -
                 now += torch.from_numpy(np.asarray(add, np.float32)).reshape(now.shape).to(now)
 
 
-def _lessons(model: LipSync, sequences: Several[Sequence]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the states (N, H) of each member and what is wanted (N, P + S), at steps where the mouth is seen."""
+def _lessons(model: LipSync, sequences: Several[Sequence]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return the states (N, H) of each member, what is wanted (N, P + S) and weights (N,), at steps where the mouth is seen."""
     every = -(-sum(len(s.features) for s in sequences) // MOST_STEPS)
-    heard, wanted = [], []
+    heard, wanted, weights = [], [], []
     for s in sequences:
         rows = np.flatnonzero(s.valid)[::every]
         heard.append([h[rows] for h in model.hear(s.features)])
         wanted.append(arrays(model, s)[1][rows])
-    return [np.concatenate(states) for states in zip(*heard, strict=True)], np.concatenate(wanted)
+        weights.append(np.full(len(rows), s.weight * every))
+    return [np.concatenate(states) for states in zip(*heard, strict=True)], np.concatenate(wanted), np.concatenate(weights)
 
 
 def _said(model: LipSync, member: int, states: np.ndarray) -> np.ndarray:
@@ -147,6 +148,6 @@ def _said(model: LipSync, member: int, states: np.ndarray) -> np.ndarray:
         return model.network.each[member].read_out(torch.from_numpy(states).to(model.feature_mean)).cpu().numpy()
 
 
-def _lacking(model: LipSync, states: list[np.ndarray], wanted: np.ndarray, penalty: float) -> list[Solver]:
+def _lacking(model: LipSync, states: list[np.ndarray], wanted: np.ndarray, weights: np.ndarray, penalty: float) -> list[Solver]:
     """Return the regression of what each member lacks, on its states."""
-    return [Solver(alpha=penalty).fit(h, wanted - _said(model, k, h)) for k, h in enumerate(states)]
+    return [Solver(alpha=penalty).fit(h, wanted - _said(model, k, h), weights) for k, h in enumerate(states)]

@@ -94,9 +94,9 @@ class Course:
         judges = sum(int(s.valid.sum()) for s in held_out) >= LEAST_JUDGED_S * STEP_HZ
         least = max(1, math.floor(LEAST_SHARE * self.settings.epochs)) if judges else self.settings.epochs
         if begun := self.start.model is not None:
-            penalty = self.team.told(choose_penalty(model, train, held_out, self._penalties) if judges else self._penalties[0])
+            penalty = self.team.told(choose_penalty(model, heard, held_out, self._penalties) if judges else self._penalties[0])
             self._penalties = (penalty,)
-            fit_read_out(model, train, penalty)
+            fit_read_out(model, heard, penalty)
         return Fit(model, heard, held_out, self.settings, self.seed, self.team, least=least, last=last, keep=judges and begun)
 
     def run(self, record: Record | None, progress: Progress | None, begun: Path | None = None) -> Outcome:

@@ -37,7 +37,7 @@ from lipwright.pipeline.train import train_model
 RATE = Fraction(25)
 SIZE = 512
 VOICE = "gmw/en-US+f3"
-EPOCHS = 20
+EPOCHS = 10
 """Enough for a voice and a mouth that follow rules."""
 
 LESSON = """

@@ -77,6 +77,15 @@ def test_what_is_linear_in_the_states_is_learned(toy_corpus: Maker, tmp_path: Pa
     assert error(model, held_out) < 0.1 * before
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_weights_decide_what_is_learned(toy_corpus: Maker, tmp_path: Path, turned: bool) -> None:
+    model, (first, *_) = made(toy_corpus(tmp_path / "corpus"), SMALL)
+    one, other = linear(model, first, 3.0), linear(model, first, -3.0)
+    heavy, light = (other, one) if turned else (one, other)
+    fit_read_out(model, [replace(heavy, weight=0.99), replace(light, weight=0.01)], min(PENALTIES))
+    assert error(model, heavy) < 0.2 * error(model, light)
+
+
 def test_where_validation_says_otherwise_the_read_out_stays(toy_corpus: Maker, tmp_path: Path) -> None:
     model, (first, second, *_) = made(toy_corpus(tmp_path / "corpus", (20.0, 20.0)), SMALL)
     train, held_out = linear(model, first, 3.0), linear(model, second, -3.0)
