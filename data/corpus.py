@@ -26,7 +26,8 @@ from lipwright.data.errors import CorpusError
 from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import TRACKER_VERSION
-from lipwright.data.mouth import MouthTrack, interpolate, measure_speaker
+from lipwright.data.mouth import MouthTrack, Speaker, interpolate
+from lipwright.data.segments import BOUNDS
 
 VERSION = 1
 Row = dict[str, Any]
@@ -44,7 +45,7 @@ SPLIT_GAP_S = 1.0
 
 def settings_of(features: FeatureSettings) -> dict[str, Any]:
     """Return everything that a clip's content depends on, as JSON values."""
-    return {"features": features.to_dict(), "tracker": TRACKER_VERSION}
+    return {"features": features.to_dict(), "tracker": TRACKER_VERSION, "segments": BOUNDS}
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -83,11 +84,11 @@ class Clip:
     blendshapes: np.ndarray
     valid: np.ndarray
 
-    def mouth_track(self) -> MouthTrack:
-        """Return the mouth on the features' 100 Hz grid, with the speaker measured from this clip."""
+    def mouth_track(self, speaker: Speaker) -> MouthTrack:
+        """Return the mouth on the features' 100 Hz grid."""
         steps = np.arange(len(self.features)) / STEP_HZ
         xyz, valid = interpolate(self.times_s, self.mouth, self.valid, steps)
-        return MouthTrack(xyz, valid, measure_speaker(self.mouth[self.valid]))
+        return MouthTrack(xyz, valid, speaker)
 
 
 class Corpus:

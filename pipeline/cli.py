@@ -11,6 +11,7 @@ import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+from collections import Counter  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from dataclasses import dataclass, replace  # noqa: E402
@@ -183,16 +184,27 @@ def preprocess(
 
     with _progress(common.quiet) as progress:
         result = preprocess_corpus(inputs, out, speaker=speaker, workers=workers, force=common.force, progress=progress)
-    rejected = [row for row in result["clips"] if row["status"] != "ok"]
-    good = len(result["clips"]) - len(rejected)
-    _tell(
-        result,
-        common.json,
-        lambda: f"{out}: {good} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s",
-    )
-    if rejected:
-        reasons = "\n".join(str(row["reason"]) for row in rejected)
-        raise _Failure(EXIT_SOME_FAILED if good else EXIT_INPUT, reasons)
+    _tell(result, common.json, lambda: _taken_in(out, result))
+    failed = [row for row in result["clips"] if row["start_s"] is None]
+    if failed:
+        reasons = "\n".join(str(row["reason"]) for row in failed)
+        raise _Failure(EXIT_SOME_FAILED if len(failed) < len(result["clips"]) else EXIT_INPUT, reasons)
+
+
+def _taken_in(out: Path, result: dict[str, Any]) -> str:
+    """Say what was taken, what was left out of videos and why, and which of them were out of sync."""
+    good = [row for row in result["clips"] if row["status"] == "ok"]
+    lines = [f"{out}: {len(good)} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s"]
+    left: Counter[str] = Counter()
+    for row in result["clips"]:
+        if row["status"] != "ok" and row["start_s"] is not None:
+            left[row["reason"]] += row["end_s"] - row["start_s"]
+    if left:
+        lines.append("left out: " + ", ".join(f"{seconds:.1f} s {reason}" for reason, seconds in left.most_common()))
+    late = {row["path"]: row["lag_ms"] for row in good if row["lag_corrected"]}
+    for path, lag_ms in late.items():
+        lines.append(f"{path}: the picture was {abs(lag_ms):.0f} ms {'late' if lag_ms > 0 else 'early'}; put in sync")
+    return "\n".join(lines)
 
 
 _MODEL_HELP = "Model folder made by train; without, the base model, which has heard synthesized speech alone."

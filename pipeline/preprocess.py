@@ -9,21 +9,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
-from lipwright.data.corpus import Clip, Corpus, Row, save_clip, settings_hash, settings_of
-from lipwright.data.errors import FaceError, InputError, MediaError
-from lipwright.data.face_space import fit_pose
-from lipwright.data.features import FeatureSettings, compute_features, frame_energy_db
-from lipwright.data.landmarks import face_track, model_path
-from lipwright.data.media import file_sha256, probe, rate_of
-from lipwright.data.mouth import measure_mouth
+from lipwright.data.corpus import Corpus, Row
+from lipwright.data.errors import InputError
+from lipwright.data.features import FeatureSettings
+from lipwright.data.landmarks import model_path
+from lipwright.data.media import file_sha256
+from lipwright.pipeline.intake import Source, take_in
 from lipwright.pipeline.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -48,20 +43,6 @@ MEDIA_SUFFIXES = frozenset(
     ]
 )
 """What counts as a video in a folder; a file that is named itself is always tried."""
-
-QUIETEST_DB = -60.0
-"""A source whose loud moments stay under this has no speech to learn from."""
-
-LEAST_FACE_RATE = 0.05
-"""A source with a face in fewer of its frames is rejected."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A video to take in, and who speaks in it."""
-
-    path: Path
-    speaker: str
 
 
 def find_sources(inputs: Sequence[Path], speaker: str | None = None) -> list[Source]:
@@ -91,57 +72,6 @@ Job = tuple[Source, str, Path, FeatureSettings]
 """What `take_in` needs: the source, its sha256, the corpus folder, and how to compute features."""
 
 
-def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings, threads: int = 1) -> Row:
-    """Process one source into one clip file, and return its manifest row (ok or rejected)."""
-    row: Row = {
-        "id": f"{sha256[:12]}-0",
-        "path": str(source.path.resolve()),
-        "sha256": sha256,
-        "speaker": source.speaker,
-        "start_s": None,
-        "end_s": None,
-        "rate": None,
-        "frames": None,
-        "face_rate": None,
-        "lag_ms": None,
-        "split": None,
-        "status": "rejected",
-        "reason": None,
-        "settings_hash": settings_hash(settings_of(features)),
-    }
-    try:
-        media = probe(source.path)
-        media.need_video()
-        samples = read_speech(media)
-        loud_db = float(np.percentile(frame_energy_db(samples, features), 95))
-        if loud_db < QUIETEST_DB:
-            raise MediaError(f"{source.path} is silent (loud moments at {loud_db:.0f} dB); nothing to learn from")
-        track = face_track(media, sha256=sha256, threads=threads)
-        face_rate = float(track.found.mean())
-        row |= {"frames": len(track.pts), "face_rate": round(face_rate, 4)}
-        rate = rate_of(track.times_s)
-        row["rate"] = "variable" if rate is None else str(rate)
-        if face_rate < LEAST_FACE_RATE:
-            raise FaceError(f"{source.path} shows a face in {face_rate:.1%} of its frames; nothing to learn from")
-    except InputError as error:
-        return row | {"reason": str(error)}
-    pose = fit_pose(track.points)
-    clip = Clip(
-        features=compute_features(samples, features),
-        audio=np.clip(np.round(samples * 32767), -32768, 32767).astype(np.int16),
-        times_s=track.times_s,
-        mouth=np.nan_to_num(measure_mouth(track)),
-        rotation=np.nan_to_num(pose.rotation),
-        scale=np.nan_to_num(pose.scale),
-        shift=np.nan_to_num(pose.shift),
-        blendshapes=np.nan_to_num(track.blendshapes),
-        valid=track.found,
-    )
-    save_clip(folder / "clips" / f"{row['id']}.safetensors", clip)
-    end_s = min(len(samples) / SAMPLE_RATE_HZ, float(track.times_s[-1]))
-    return row | {"status": "ok", "start_s": 0.0, "end_s": round(end_s, 3)}
-
-
 def _start_worker(log_level: int) -> None:
     """Keep a worker to one core (oversubscribed cores cost far more than they bring), and end it by SIGTERM, cleanly."""
     import cv2
@@ -155,7 +85,7 @@ def _leave(*_: object) -> None:
     raise SystemExit(1)
 
 
-def _work(*job: Any) -> Row:
+def _work(*job: Any) -> list[Row]:
     try:
         return take_in(*job)
     except SystemExit:
@@ -175,7 +105,7 @@ def _without_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[Row]:
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
     if workers == 1 or len(jobs) <= 1:
         yield from (take_in(*job, threads=0) for job in jobs)
         return
@@ -247,23 +177,25 @@ def preprocess_corpus(
     corpus = Corpus.create(Path(out), features)
     hashes = {source.path: file_sha256(source.path) for source in sources}
     jobs: list[Job] = []
-    rows: list[Row] = []
+    done: list[Row] = []
     first: dict[str, Path] = {}
     for source in sources:
         if (twin := first.setdefault(hashes[source.path], source.path)) != source.path:
             log.warning("%s holds the same bytes as %s and is passed over", source.path, twin)
             continue
         known = [r for r in corpus.find(hashes[source.path]) if r["speaker"] == source.speaker and not force]
-        rows += known
+        done += known
         if not known:
             jobs.append((source, hashes[source.path], corpus.folder, features))
-    for row in _run(jobs, workers or os.cpu_count() or 1):
-        rows.append(row)
-        corpus.add([row])
-        log.info("%s: %s", row["path"], row["reason"] or "ok")
+    for count, rows in enumerate(_run(jobs, workers or os.cpu_count() or 1), len(sources) - len(jobs) + 1):
+        done += rows
+        corpus.add(rows)
+        for row in rows:
+            span = "" if row["start_s"] is None else f" {row['start_s']:.2f}-{row['end_s']:.2f} s"
+            log.info("%s%s: %s", row["path"], span, row["reason"] or "ok")
         if progress:
-            progress("preprocess", len(rows), len(sources))
-    names = {row["path"] for row in rows}
+            progress("preprocess", count, len(sources))
+    names = {row["path"] for row in done}
     usable = [row for row in corpus.usable if row["path"] in names]
     return {
         "clips": [row for row in corpus.rows if row["path"] in names],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.errors import CorpusError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, gain_for
 from lipwright.data.files import whole_file
-from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate
+from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate, measure_speaker
 from lipwright.models.lipsync import LipSync
 from lipwright.models.metrics import LAG_REACH_STEPS
 from lipwright.pipeline.settings import TrainSettings
@@ -81,8 +82,13 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
         reasons = "; ".join(sorted({str(row["reason"]) for row in corpus.rows})[:2]) or "it is empty"
         raise CorpusError(f"{corpus.folder} holds nothing to train on: {reasons}")
     clips = [(row, corpus.load_clip(row["id"])) for row in corpus.usable]
-    tracks = [clip.mouth_track() for _, clip in clips]
-    scales = [t.speaker.scale for t in tracks if t.speaker.scale is not None]
+    mouths = defaultdict(list)
+    for row, clip in clips:
+        mouths[row["sha256"]].append(clip.mouth[clip.valid])
+    # A segment is too short to show how far a person opens the mouth; all of a file show one person.
+    speakers = {sha256: measure_speaker(np.concatenate(parts)) for sha256, parts in mouths.items()}
+    tracks = [clip.mouth_track(speakers[row["sha256"]]) for row, clip in clips]
+    scales = [s.scale for s in speakers.values() if s.scale is not None]
     if not scales:
         raise CorpusError(f"{corpus.folder}: nobody speaks in it (apertures vary by less than {LEAST_SCALE})")
     mean_scale = float(np.mean(scales))

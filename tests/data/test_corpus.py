@@ -23,7 +23,7 @@ from lipwright.data.corpus import (
 )  # fmt: skip
 from lipwright.data.errors import CorpusError
 from lipwright.data.features import FeatureSettings
-from lipwright.data.mouth import aperture
+from lipwright.data.mouth import aperture, measure_speaker
 
 FEATURES = FeatureSettings()
 
@@ -144,7 +144,7 @@ def test_arrays_of_any_layout_are_written_right(corpus: Corpus) -> None:
 
 def test_the_mouth_of_a_clip_stands_on_the_features_grid() -> None:
     given = clip(seconds=3.0)
-    track = given.mouth_track()
+    track = given.mouth_track(measure_speaker(given.mouth[given.valid]))
     assert len(track.xyz) == len(given.features)
     steps = np.round(given.times_s * 100).astype(int)
     np.testing.assert_allclose(track.xyz[steps][given.valid], given.mouth[given.valid], atol=1e-6)

@@ -1,0 +1,94 @@
+"""Face track → segments: the stretches of a video that can be used, and why the rest cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipwright.data.face_space import fit_pose
+from lipwright.data.landmarks import FaceTrack
+
+LEAST_S = 2.0
+"""A shorter stretch is not worth its edges."""
+
+BRIDGED_S = 1.0
+"""A stretch goes on over so long without a usable face; its steps do not count."""
+
+LEAST_FACE_PX = 64
+"""Of a smaller face, hairline to chin, the lips are a few pixels."""
+
+TURNED_DEG = (40.0, 32.0)
+"""Yaw and pitch beyond which half of the mouth is guessed: where a renderer begins to leave the mouth alone, too."""
+
+BOUNDS = {"least_s": LEAST_S, "bridged_s": BRIDGED_S, "least_face_px": LEAST_FACE_PX, "turned_deg": list(TURNED_DEG)}
+"""What segments depend on, as JSON values."""
+
+HAIRLINE, CHIN = 10, 152
+
+NO_FACE, TURNED, SMALL, SHORT, NO_SOUND = "no face", "head turned away", "face too small", "too short", "no sound"
+FLAWS = (NO_FACE, TURNED, SMALL)
+"""What may be wrong with a frame."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of frames of one shot.
+
+    Attributes
+    ----------
+    first, end
+        Its frames: from the first up to, but not with, the end.
+    reason
+        Why it cannot be used; None: it can.
+    """
+
+    first: int
+    end: int
+    reason: str | None = None
+
+
+def usable_frames(track: FaceTrack) -> tuple[np.ndarray, np.ndarray]:
+    """Say of each frame whether its mouth can be learned from.
+
+    Returns
+    -------
+    usable : ndarray, shape (F,), bool
+    flaw : ndarray, shape (F,), int64
+        What is wrong with it, as an index of `FLAWS`; −1: nothing.
+    """
+    height_px = np.linalg.norm(track.points[:, HAIRLINE, :2] - track.points[:, CHIN, :2], axis=1)
+    flaw = np.full(len(track.pts), -1)
+    flaw[height_px < LEAST_FACE_PX] = FLAWS.index(SMALL)  # NaN is not less
+    flaw[(np.abs(fit_pose(track.points).angles_deg()) > TURNED_DEG).any(1)] = FLAWS.index(TURNED)
+    flaw[~track.found] = FLAWS.index(NO_FACE)
+    return flaw < 0, flaw
+
+
+def find_segments(track: FaceTrack) -> list[Segment]:
+    """Cut a face track into segments, all of it, in order: no shot change is inside of one.
+
+    A usable one begins and ends with a usable frame.
+    """
+    usable, flaw = usable_frames(track)
+    segments: list[Segment] = []
+
+    def reject(first: int, end: int, why: str | None = None) -> None:
+        if first < end:
+            seen = np.bincount(flaw[first:end] + 1, minlength=len(FLAWS) + 1)[1:]
+            segments.append(Segment(first, end, why or FLAWS[int(seen.argmax())]))
+
+    for first, end in zip(track.shots, [*track.shots[1:], len(track.pts)], strict=True):
+        done = int(first)
+        frames = first + np.flatnonzero(usable[first:end])
+        apart = np.flatnonzero(np.diff(track.times_s[frames]) > BRIDGED_S)
+        for run in np.split(frames, apart + 1) if len(frames) else []:
+            start, stop = int(run[0]), int(run[-1]) + 1
+            reject(done, start)
+            if track.times_s[stop - 1] - track.times_s[start] >= LEAST_S:
+                segments.append(Segment(start, stop))
+            else:
+                reject(start, stop, SHORT)
+            done = stop
+        reject(done, int(end))
+    return segments

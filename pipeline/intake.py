@@ -1,0 +1,166 @@
+"""One video → clips: its segments, each with features, mouth, pose and blendshapes; sound and picture put together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
+from lipwright.data.corpus import Clip, Row, save_clip, settings_hash, settings_of
+from lipwright.data.errors import FaceError, InputError, MediaError
+from lipwright.data.face_space import fit_pose
+from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, frame_energy_db
+from lipwright.data.landmarks import FaceTrack, face_track
+from lipwright.data.media import probe, rate_of
+from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
+from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, Segment, find_segments, usable_frames
+from lipwright.data.sync import Lag, find_lag
+
+QUIETEST_DB = -60.0
+"""A source whose loud moments stay under this has no speech to learn from."""
+
+CORRECTED_FROM_S = 20.0
+"""In less, a lag is seldom sure."""
+
+LEAST_CORRECTED_MS = 75.0
+"""Of people in sync, mouths move up to 65 ms earlier or later than the base model says: that is theirs (`docs/corpora.md`)."""
+
+HOP = SAMPLE_RATE_HZ // STEP_HZ
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video to take in, and who speaks in it."""
+
+    path: Path
+    speaker: str
+
+
+def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings, threads: int = 1) -> list[Row]:
+    """Process one source into clip files.
+
+    Parameters
+    ----------
+    source, sha256
+        The video, and the hash of its bytes.
+    folder
+        Of the corpus.
+    features
+        How to compute features.
+    threads
+        Decoder threads, as in `read_frames`.
+
+    Returns
+    -------
+    list of dict
+        Manifest rows, one a segment; or a single one, without a start, of a source that cannot be used.
+    """
+    common: Row = {
+        "path": str(source.path.resolve()),
+        "sha256": sha256,
+        "speaker": source.speaker,
+        "rate": None,
+        "lag_ms": None,
+        "lag_confidence": None,
+        "lag_corrected": False,
+        "split": None,
+        "settings_hash": settings_hash(settings_of(features)),
+    }
+    frames: int | None = None
+    face_rate: float | None = None
+    try:
+        media = probe(source.path)
+        media.need_video()
+        samples = read_speech(media)
+        loud_db = float(np.percentile(frame_energy_db(samples, features), 95))
+        if loud_db < QUIETEST_DB:
+            raise MediaError(f"{source.path} is silent (loud moments at {loud_db:.0f} dB); nothing to learn from")
+        track = face_track(media, sha256=sha256, threads=threads)
+        frames, face_rate = len(track.pts), round(float(track.found.mean()), 4)
+        rate = rate_of(track.times_s)
+        common["rate"] = "variable" if rate is None else str(rate)
+        segments = find_segments(track)
+        if all(s.reason for s in segments):
+            raise FaceError(f"{source.path} never shows a face for {LEAST_S:g} s that can be learned from ({_flaws(track)})")
+        heard = compute_features(samples, features)
+        lag, late = _measure_lag(samples, features, heard, track)
+        if lag is not None:
+            common |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence, "lag_corrected": late}
+        late_s = lag.lag_ms / 1000 if lag is not None and late else 0.0
+        rows: list[Row] = []
+        for segment in segments:
+            row, clip = _take_segment(segment, track, late_s, samples, heard)
+            reason = segment.reason
+            if reason is None and row["end_s"] - row["start_s"] < LEAST_S:
+                reason = NO_SOUND
+            row["id"] = f"{sha256[:12]}-{round(1000 * row['start_s'])}"
+            if reason is None:
+                save_clip(folder / "clips" / f"{row['id']}.safetensors", clip)
+            rows.append(row | common | {"status": "rejected" if reason else "ok", "reason": reason})
+        if all(row["reason"] for row in rows):
+            raise MediaError(f"{source.path} has no sound where its face could be learned from")
+    except InputError as error:
+        ends = {"id": f"{sha256[:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
+        return [ends | common | {"status": "rejected", "reason": str(error)}]
+    return rows
+
+
+def _flaws(track: FaceTrack) -> str:
+    """Say what is wrong with the frames of a track, most often first."""
+    usable, flaw = usable_frames(track)
+    counts = Counter(FLAWS[k] for k in flaw[~usable])
+    return ", ".join(f"{name} in {count / len(flaw):.0%} of its frames" for name, count in counts.most_common())
+
+
+def _measure_lag(
+    samples: np.ndarray, features: FeatureSettings, heard: np.ndarray, track: FaceTrack
+) -> tuple[Lag | None, bool]:
+    """Compare the mouth with what the base model hears; return the lag, one for all of a file, and whether to correct it."""
+    from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
+
+    model = load_model()
+    if (own := feature_settings(model)) != features:
+        heard = compute_features(samples, own)
+    mouth, (usable, _) = measure_mouth(track), usable_frames(track)
+    xyz, valid = interpolate(track.times_s, mouth, usable, np.arange(len(heard)) / STEP_HZ)
+    said = predict_mouth(model, heard, measure_speaker(mouth[usable]))
+    lag = find_lag(aperture(said.xyz), aperture(xyz), valid)
+    enough = valid.sum() >= CORRECTED_FROM_S * STEP_HZ
+    return lag, lag is not None and lag.confident and enough and abs(lag.lag_ms) > LEAST_CORRECTED_MS
+
+
+def _take_segment(
+    segment: Segment, track: FaceTrack, late_s: float, samples: np.ndarray, heard: np.ndarray
+) -> tuple[Row, Clip]:
+    """Return what a segment's row says of its frames, and its clip.
+
+    `late_s` is by how much the picture comes after its sound; the sound's clock counts.
+    """
+    frames = slice(segment.first, segment.end)
+    times_s = track.times_s[frames] - late_s
+    start = max(math.ceil(round(times_s[0] * STEP_HZ, 3)), 0)
+    end = max(min(math.floor(round(times_s[-1] * STEP_HZ, 3)) + 1, len(heard)), start)
+    cut = FaceTrack(track.pts[frames], times_s, track.points[frames], track.blendshapes[frames], track.width, track.height)
+    pose, (usable, _) = fit_pose(cut.points), usable_frames(cut)
+    row: Row = {
+        "start_s": start / STEP_HZ,
+        "end_s": end / STEP_HZ,
+        "frames": len(times_s),
+        "face_rate": round(float(usable.mean()), 4),
+    }
+    clip = Clip(
+        features=heard[start:end],
+        audio=np.clip(np.round(samples[start * HOP : end * HOP] * 32767), -32768, 32767).astype(np.int16),
+        times_s=times_s - start / STEP_HZ,
+        mouth=np.nan_to_num(measure_mouth(cut)),
+        rotation=np.nan_to_num(pose.rotation),
+        scale=np.nan_to_num(pose.scale),
+        shift=np.nan_to_num(pose.shift),
+        blendshapes=np.nan_to_num(cut.blendshapes),
+        valid=usable,
+    )
+    return row, clip

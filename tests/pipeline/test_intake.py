@@ -1,0 +1,150 @@
+"""Videos are cut into segments, each with its own sound; sound and picture that lie apart are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lipwright.data.audio import read_speech
+from lipwright.data.corpus import Clip, Corpus, Row
+from lipwright.data.face_space import ANCHORS, CANONICAL
+from lipwright.data.features import FeatureSettings, compute_features
+from lipwright.data.landmarks import FaceTrack
+from lipwright.data.media import Yuv, probe, read_frames
+from lipwright.data.mouth import LIPS, Speaker
+from lipwright.data.segments import NO_FACE, NO_SOUND
+from lipwright.pipeline import intake
+from lipwright.pipeline.intake import LEAST_CORRECTED_MS, Source, take_in
+from lipwright.pipeline.predict import load_model, predict_mouth
+
+FEATURES = FeatureSettings()
+
+
+def take(path: Path, corpus: Path) -> tuple[list[Row], list[Clip]]:
+    """The rows of a video, and the clips of those that can be used."""
+    rows = take_in(Source(path, "somebody"), "ab" * 32, Corpus.create(corpus, FEATURES).folder, FEATURES)
+    opened = Corpus.load(corpus)
+    return rows, [opened.load_clip(row["id"]) for row in rows if row["status"] == "ok"]
+
+
+# Segments -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken_up(talk: Any, encode: Callable[..., Path]) -> Path:
+    """Three seconds of the talking photograph, a second and a half of nobody, and the rest, mirrored."""
+    faces = [frame.yuv() for frame in read_frames(probe(talk.path), threads=1)]
+    nobody = Yuv(*(np.full_like(p, 90) for p in vars(faces[0]).values()))
+    mirrored = [Yuv(*(np.ascontiguousarray(p[:, ::-1]) for p in vars(face).values())) for face in faces]
+    pictures = [*faces[:75], *[nobody] * 37, *mirrored[75:150]]
+    sound = read_speech(probe(talk.path))
+    return encode(
+        "broken.mp4",
+        video=[(Fraction(k, 25), picture) for k, picture in enumerate(pictures)],
+        audio=[(Fraction(0), np.tile(sound, 2)[None])],
+        audio_rate_hz=16000,
+    )
+
+
+def test_a_video_is_cut_where_its_picture_is(broken_up: Path, tmp_path: Path) -> None:
+    rows, clips = take(broken_up, tmp_path / "corpus")
+    assert [row["reason"] for row in rows] == [None, NO_FACE, None]
+    assert [row["status"] for row in rows] == ["ok", "rejected", "ok"]
+    assert [row["frames"] for row in rows] == [75, 37, 75]
+    assert [(row["start_s"], row["end_s"]) for row in rows] == [(0.0, 2.97), (3.0, 4.45), (4.48, 7.45)]
+    assert [row["id"] for row in rows] == [f"{'ab' * 6}-{ms}" for ms in (0, 3000, 4480)]
+    assert len(list((tmp_path / "corpus" / "clips").iterdir())) == 2
+    samples = read_speech(probe(broken_up))
+    whole = compute_features(samples)
+    for row, clip in zip((rows[0], rows[2]), clips, strict=True):
+        steps = slice(round(100 * row["start_s"]), round(100 * row["end_s"]))
+        np.testing.assert_array_equal(clip.features, whole[steps])
+        np.testing.assert_allclose(clip.audio / 32767, samples[160 * steps.start : 160 * steps.stop], atol=1e-4)
+        np.testing.assert_allclose(clip.times_s, np.arange(75) / 25, atol=1e-9)
+        assert clip.valid.all()
+        assert row["face_rate"] == 1
+
+
+def test_a_segment_after_the_end_of_the_sound_is_left(broken_up: Path, encode: Callable[..., Path], tmp_path: Path) -> None:
+    pictures = [(frame.time, frame.yuv()) for frame in read_frames(probe(broken_up))]
+    sound = read_speech(probe(broken_up))[: 5 * 16000]
+    path = encode("early.mp4", video=pictures, audio=[(Fraction(0), sound[None])], audio_rate_hz=16000)
+    rows, clips = take(path, tmp_path / "corpus")
+    assert [row["reason"] for row in rows] == [None, NO_FACE, NO_SOUND]
+    assert len(clips) == 1
+
+
+# Lag ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """Half a minute of synthesized speech at 16 kHz."""
+    import soxr
+
+    from lipwright.data.speech import synthesize
+    from lipwright.pipeline.demo import LESSON
+
+    said = synthesize(" ".join(LESSON.split()[:90]))
+    return soxr.resample(said.samples, said.rate_hz, 16000).astype(np.float32)
+
+
+def seen(samples: np.ndarray, late_s: float, length_s: float) -> FaceTrack:
+    """A face that says what the base model hears, later than it sounds."""
+    closed = np.zeros((40, 3), np.float32)
+    closed[:, :2] = 0.3 * np.array([(np.cos(a), 0.3 * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 40)]) + [0, 0.9]
+    mouth = predict_mouth(load_model(), compute_features(samples), Speaker(closed, 0.2)).xyz
+    times_s = np.arange(round(length_s * 25)) / 25
+    points = np.zeros((len(times_s), 478, 3), np.float32)
+    points[:, 152] = [0, 1.0, 0]
+    points[:, ANCHORS] = np.array(list(CANONICAL.values()))
+    points[:, LIPS] = mouth[np.clip(np.round(100 * (times_s - late_s)).astype(int), 0, len(mouth) - 1)]
+    points = 150 * points + 200
+    return FaceTrack(np.arange(len(times_s)), times_s, points, np.zeros((len(times_s), 52), np.float32), 400, 400)
+
+
+LAGS_MS = [-400, -120, -80, 0, 40, 80, 120, 400]
+
+
+@pytest.mark.parametrize("lag_ms", LAGS_MS)
+def test_a_lag_is_found_and_what_is_far_apart_is_put_together(
+    speech: np.ndarray, bars: Callable[..., Path], wav: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, lag_ms: int,
+) -> None:  # fmt: skip
+    track = seen(speech, lag_ms / 1000, len(speech) / 16000)
+    monkeypatch.setattr(intake, "face_track", lambda *_, **__: track)
+    path = bars(audio=probe(wav(speech)))
+    (row, *others), (clip, *_) = take(path, tmp_path / "corpus")
+    assert not others
+    assert abs(row["lag_ms"] - lag_ms) < 15
+    assert row["lag_confidence"] > 5
+    assert row["lag_corrected"] == (abs(lag_ms) > LEAST_CORRECTED_MS)
+    frame = track.times_s - (row["lag_ms"] / 1000 if row["lag_corrected"] else 0)
+    np.testing.assert_allclose(clip.times_s + row["start_s"], frame, atol=1e-6)
+    whole = compute_features(read_speech(probe(path)))
+    np.testing.assert_array_equal(clip.features, whole[round(100 * row["start_s"]) : round(100 * row["end_s"])])
+
+
+def test_in_little_speech_a_lag_is_told_but_not_corrected(
+    speech: np.ndarray, bars: Callable[..., Path], wav: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech = speech[: 16 * 16000]
+    monkeypatch.setattr(intake, "face_track", lambda *_, **__: seen(speech, 0.2, 16))
+    (row,), _ = take(bars(audio=probe(wav(speech))), tmp_path / "corpus")
+    assert abs(row["lag_ms"] - 200) < 15
+    assert not row["lag_corrected"]
+
+
+def test_another_persons_sound_is_not_corrected(
+    speech: np.ndarray, bars: Callable[..., Path], wav: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = len(speech) // 2 // 160 * 160
+    monkeypatch.setattr(intake, "face_track", lambda *_, **__: seen(np.roll(speech, half), 0.3, len(speech) / 16000))
+    (row,), _ = take(bars(audio=probe(wav(speech))), tmp_path / "corpus")
+    assert row["lag_confidence"] < 4
+    assert not row["lag_corrected"]
