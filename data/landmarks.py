@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from operator import itemgetter
@@ -18,6 +18,7 @@ import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import MediaError, MissingPartError
+from lipwright.data.faces import MOST_FACES, choose, find_people, in_front
 from lipwright.data.files import whole_file
 from lipwright.data.media import Media, file_sha256, read_frames
 from lipwright.data.shots import mark_shots
@@ -31,7 +32,11 @@ MODEL_VARIABLE = "LIPWRIGHT_FACE_LANDMARKER"
 
 POINTS = 478
 BLENDSHAPES = 52
-TRACKER_VERSION = "2"
+
+SURVEY_S = 1.0
+"""How often other faces are looked for."""
+
+TRACKER_VERSION = "3"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
 
 
@@ -53,6 +58,8 @@ class FaceTrack:
         Size of the upright picture.
     shots : ndarray, shape (S,), int64
         The first frame of each shot.
+    crowded : ndarray, shape (F,), bool
+        Where there are other faces beside it, and nobody said which one is meant. (Looked for once a second.)
     """
 
     pts: np.ndarray
@@ -61,7 +68,8 @@ class FaceTrack:
     blendshapes: np.ndarray
     width: int
     height: int
-    shots: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    shots: np.ndarray
+    crowded: np.ndarray
 
     @property
     def found(self) -> np.ndarray:
@@ -119,9 +127,15 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 class Landmarker:
-    """MediaPipe's FaceLandmarker over the successive frames of one shot: it follows the face from frame to frame."""
+    """MediaPipe's FaceLandmarker over the successive frames of one shot: it follows faces from frame to frame.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    faces
+        Most faces to follow. One alone is smoothed in time.
+    """
+
+    def __init__(self, faces: int = 1) -> None:
         path = model_path()
         with _quiet_stderr():
             try:
@@ -132,7 +146,7 @@ class Landmarker:
             options = tasks.vision.FaceLandmarkerOptions(
                 base_options=tasks.BaseOptions(model_asset_path=str(path)),
                 running_mode=tasks.vision.RunningMode.VIDEO,
-                num_faces=1,
+                num_faces=faces,
                 output_face_blendshapes=True,
             )
             self._landmarker = tasks.vision.FaceLandmarker.create_from_options(options)
@@ -141,7 +155,12 @@ class Landmarker:
         self._last_ms = -1
 
     def __call__(self, rgb: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """Find the face in the next frame.
+        """Find the face in the next frame, or one of several; as `find_all`, without N, or None if there is none."""
+        points, blendshapes = self.find_all(rgb, time_s)
+        return (points[0], blendshapes[0]) if len(points) else None
+
+    def find_all(self, rgb: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Find the faces in the next frame.
 
         Parameters
         ----------
@@ -152,10 +171,9 @@ class Landmarker:
 
         Returns
         -------
-        points : ndarray, shape (478, 3), float32
+        points : ndarray, shape (N, 478, 3), float32
             As in `FaceTrack`.
-        blendshapes : ndarray, shape (52,), float32
-            Or None in place of both if there is no face.
+        blendshapes : ndarray, shape (N, 52), float32
         """
         if not rgb.flags.c_contiguous:
             raise ValueError("Expected a C-contiguous frame: MediaPipe finds no face in padded rows.")
@@ -167,11 +185,10 @@ class Landmarker:
                 result = self._landmarker.detect_for_video(image, self._last_ms)
         else:
             result = self._landmarker.detect_for_video(image, self._last_ms)
-        if not result.face_landmarks:
-            return None
         height, width = rgb.shape[:2]
-        points = np.array([(p.x * width, p.y * height, p.z * width) for p in result.face_landmarks[0]], np.float32)
-        return points, np.array([b.score for b in result.face_blendshapes[0]], np.float32)
+        faces = [[(p.x * width, p.y * height, p.z * width) for p in face] for face in result.face_landmarks]
+        blendshapes = [[b.score for b in face] for face in result.face_blendshapes]
+        return np.array(faces, np.float32).reshape(-1, POINTS, 3), np.array(blendshapes, np.float32).reshape(-1, BLENDSHAPES)
 
     def __enter__(self) -> Landmarker:
         return self
@@ -199,13 +216,56 @@ def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndar
     return np.array(points).reshape(-1, POINTS, 3), np.array(shapes).reshape(-1, BLENDSHAPES)
 
 
-def track_faces(media: Media, *, threads: int = 0, progress: Callable[[int, int], None] | None = None) -> FaceTrack:
+Shot = Iterable[tuple[int, Fraction, np.ndarray]]
+"""As from `mark_shots`. What a landmarker knows of one would lead it astray in the next, so there is a new one for each."""
+
+
+def _follow_first(shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Follow the face that is found first: points, blendshapes, and where there are others beside it."""
+    looked: list[int] = []
+    several: list[bool] = []
+
+    def images(survey: Landmarker) -> Iterator[tuple[Fraction, np.ndarray]]:
+        last_s = -np.inf
+        for index, (_, time, rgb) in enumerate(shot):
+            if time - last_s >= SURVEY_S:
+                looked.append(index)
+                several.append(len(in_front(survey.find_all(rgb, float(time))[0])) > 1)
+                last_s = float(time)
+            yield time, rgb
+
+    with Landmarker(MOST_FACES) as survey:
+        points, blendshapes = track_images(images(survey))
+    # Between two looks, others count if either has seen them.
+    before = np.searchsorted(looked, np.arange(len(points)), side="right") - 1
+    seen = np.array(several)
+    return points, blendshapes, seen[before] | seen[np.minimum(before + 1, len(seen) - 1)]
+
+
+def _follow_chosen(shot: Shot, which: str, place: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Follow the face that is meant: points, blendshapes, and where it was last, for the next shot."""
+    with Landmarker(MOST_FACES) as find:
+        found = [find.find_all(rgb, float(time)) for _, time, rgb in shot]
+    points, blendshapes = (np.full((len(found), *size), np.nan, np.float32) for size in ((POINTS, 3), (BLENDSHAPES,)))
+    person = choose(find_people([faces for faces, _ in found]), which, place)
+    if person is None:
+        return points, blendshapes, place
+    for frame, k in person.frames.items():
+        points[frame], blendshapes[frame] = found[frame][0][k], found[frame][1][k]
+    return points, blendshapes, person.places[-1]
+
+
+def track_faces(
+    media: Media, *, which: str | None = None, threads: int = 0, progress: Callable[[int, int], None] | None = None
+) -> FaceTrack:
     """Follow one face through a whole video, shot by shot, without the cache.
 
     Parameters
     ----------
     media
         From `probe`.
+    which
+        Which of several faces, out of `WHICH`; None: the first that is found.
     threads
         Decoder threads, as in `read_frames`.
     progress
@@ -228,19 +288,29 @@ def track_faces(media: Media, *, threads: int = 0, progress: Callable[[int, int]
             if progress:
                 progress(len(pts), video.frames)
 
-    # What the landmarker knows of one shot must not lead it astray in the next.
-    tracked = [
-        track_images((time, rgb) for _, time, rgb in shot) for _, shot in groupby(mark_shots(images()), key=itemgetter(0))
-    ]
+    tracked: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    place: np.ndarray | None = None
+    for _, shot in groupby(mark_shots(images()), key=itemgetter(0)):
+        if which is None:
+            tracked.append(_follow_first(shot))
+        else:
+            points, blendshapes, place = _follow_chosen(shot, which, place)
+            tracked.append((points, blendshapes, np.zeros(len(points), bool)))
     if not pts:
         raise MediaError(f"{media.path} has no video frame that can be decoded")
-    points, blendshapes = (np.concatenate(parts) for parts in zip(*tracked, strict=True))
-    shots = np.cumsum([0, *(len(points) for points, _ in tracked[:-1])])
-    return FaceTrack(np.array(pts, np.int64), np.array(times_s), points, blendshapes, video.width, video.height, shots)
+    points, blendshapes, crowded = (np.concatenate(parts) for parts in zip(*tracked, strict=True))
+    shots = np.cumsum([0, *(len(points) for points, _, _ in tracked[:-1])])
+    size = video.width, video.height
+    return FaceTrack(np.array(pts, np.int64), np.array(times_s), points, blendshapes, *size, shots, crowded)
 
 
 def face_track(
-    media: Media, *, sha256: str | None = None, threads: int = 0, progress: Callable[[int, int], None] | None = None
+    media: Media,
+    *,
+    which: str | None = None,
+    sha256: str | None = None,
+    threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> FaceTrack:
     """Return a video's face track, from the cache if the same bytes were tracked before.
 
@@ -250,11 +320,12 @@ def face_track(
     from safetensors.numpy import load_file
 
     video = media.need_video()
-    path = cache.cached_path("tracks", f"{sha256 or file_sha256(media.path)}-{TRACKER_VERSION}.safetensors")
+    key = "-".join(filter(None, [sha256 or file_sha256(media.path), TRACKER_VERSION, which]))
+    path = cache.cached_path("tracks", f"{key}.safetensors")
     try:
         track = FaceTrack(**load_file(path), width=video.width, height=video.height)
     except (FileNotFoundError, SafetensorError, TypeError):
-        track = track_faces(media, threads=threads, progress=progress)
+        track = track_faces(media, which=which, threads=threads, progress=progress)
         _keep(track, path)
     length_s = track.times_s[-1] - track.times_s[0]
     if length_s < 0.95 * video.duration_s - 0.5:
@@ -265,7 +336,7 @@ def face_track(
 def _keep(track: FaceTrack, path: Path) -> None:
     from safetensors.numpy import save_file
 
-    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes", "shots")}
+    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes", "shots", "crowded")}
     with whole_file(path) as partial:
         save_file(arrays, partial)
     cache.prune("tracks")

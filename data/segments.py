@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipwright.data.face_space import fit_pose
+from lipwright.data.faces import height_px
 from lipwright.data.landmarks import FaceTrack
 
 LEAST_S = 2.0
@@ -24,10 +25,10 @@ TURNED_DEG = (40.0, 32.0)
 BOUNDS = {"least_s": LEAST_S, "bridged_s": BRIDGED_S, "least_face_px": LEAST_FACE_PX, "turned_deg": list(TURNED_DEG)}
 """What segments depend on, as JSON values."""
 
-HAIRLINE, CHIN = 10, 152
-
-NO_FACE, TURNED, SMALL, SHORT, NO_SOUND = "no face", "head turned away", "face too small", "too short", "no sound"
-FLAWS = (NO_FACE, TURNED, SMALL)
+NO_FACE, TURNED, SMALL, SEVERAL, SHORT, NO_SOUND = (
+    "no face", "head turned away", "face too small", "several faces", "too short", "no sound",
+)  # fmt: skip
+FLAWS = (NO_FACE, TURNED, SMALL, SEVERAL)
 """What may be wrong with a frame."""
 
 
@@ -57,9 +58,9 @@ def usable_frames(track: FaceTrack) -> tuple[np.ndarray, np.ndarray]:
     flaw : ndarray, shape (F,), int64
         What is wrong with it, as an index of `FLAWS`; −1: nothing.
     """
-    height_px = np.linalg.norm(track.points[:, HAIRLINE, :2] - track.points[:, CHIN, :2], axis=1)
     flaw = np.full(len(track.pts), -1)
-    flaw[height_px < LEAST_FACE_PX] = FLAWS.index(SMALL)  # NaN is not less
+    flaw[track.crowded] = FLAWS.index(SEVERAL)
+    flaw[height_px(track.points) < LEAST_FACE_PX] = FLAWS.index(SMALL)  # NaN is not less
     flaw[(np.abs(fit_pose(track.points).angles_deg()) > TURNED_DEG).any(1)] = FLAWS.index(TURNED)
     flaw[~track.found] = FLAWS.index(NO_FACE)
     return flaw < 0, flaw

@@ -66,6 +66,15 @@ class Direction(StrEnum):
     whole = "whole"
 
 
+class Face(StrEnum):
+    """Which of several faces is followed."""
+
+    largest = "largest"
+    left = "left"
+    right = "right"
+    track = "track"
+
+
 @dataclass(frozen=True)
 class Common:
     """The options that every command has."""
@@ -176,6 +185,14 @@ def preprocess(
     out: Annotated[Path, typer.Option("--out", help="Corpus folder to make or to add to.")],
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
     speaker: Annotated[str | None, typer.Option("--speaker", help="Who speaks in all of the videos.")] = None,
+    face: Annotated[
+        Face | None,
+        typer.Option(
+            "--face",
+            help="Which face to follow where there are several: in each shot the largest, or the one at the left or right; or "
+            "the largest of the first shot all along. Without, such stretches are left out.",
+        ),
+    ] = None,
     *,
     common: Common,
 ) -> None:
@@ -183,7 +200,15 @@ def preprocess(
     from lipwright.pipeline import preprocess_corpus
 
     with _progress(common.quiet) as progress:
-        result = preprocess_corpus(inputs, out, speaker=speaker, workers=workers, force=common.force, progress=progress)
+        result = preprocess_corpus(
+            inputs,
+            out,
+            speaker=speaker,
+            face=face and face.value,
+            workers=workers,
+            force=common.force,
+            progress=progress,
+        )
     _tell(result, common.json, lambda: _taken_in(out, result))
     failed = [row for row in result["clips"] if row["start_s"] is None]
     if failed:

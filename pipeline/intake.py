@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,11 @@ HOP = SAMPLE_RATE_HZ // STEP_HZ
 
 @dataclass(frozen=True)
 class Source:
-    """A video to take in, and who speaks in it."""
+    """A video to take in, who speaks in it, and which of several faces that is (`lipwright.data.faces.WHICH`)."""
 
     path: Path
     speaker: str
+    face: str | None = None
 
 
 def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings, threads: int = 1) -> list[Row]:
@@ -63,6 +64,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         "path": str(source.path.resolve()),
         "sha256": sha256,
         "speaker": source.speaker,
+        "face": source.face,
         "rate": None,
         "lag_ms": None,
         "lag_confidence": None,
@@ -79,13 +81,15 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         loud_db = float(np.percentile(frame_energy_db(samples, features), 95))
         if loud_db < QUIETEST_DB:
             raise MediaError(f"{source.path} is silent (loud moments at {loud_db:.0f} dB); nothing to learn from")
-        track = face_track(media, sha256=sha256, threads=threads)
+        track = face_track(media, which=source.face, sha256=sha256, threads=threads)
         frames, face_rate = len(track.pts), round(float(track.found.mean()), 4)
         rate = rate_of(track.times_s)
         common["rate"] = "variable" if rate is None else str(rate)
         segments = find_segments(track)
         if all(s.reason for s in segments):
-            raise FaceError(f"{source.path} never shows a face for {LEAST_S:g} s that can be learned from ({_flaws(track)})")
+            advice = "; say which one with --face" if track.crowded.any() else ""
+            flaws = _flaws(track)
+            raise FaceError(f"{source.path} never shows a face for {LEAST_S:g} s that can be learned from ({flaws}){advice}")
         heard = compute_features(samples, features)
         lag, late = _measure_lag(samples, features, heard, track)
         if lag is not None:
@@ -144,7 +148,15 @@ def _take_segment(
     times_s = track.times_s[frames] - late_s
     start = max(math.ceil(round(times_s[0] * STEP_HZ, 3)), 0)
     end = max(min(math.floor(round(times_s[-1] * STEP_HZ, 3)) + 1, len(heard)), start)
-    cut = FaceTrack(track.pts[frames], times_s, track.points[frames], track.blendshapes[frames], track.width, track.height)
+    cut = replace(
+        track,
+        pts=track.pts[frames],
+        times_s=times_s,
+        points=track.points[frames],
+        blendshapes=track.blendshapes[frames],
+        shots=np.zeros(1, np.int64),
+        crowded=track.crowded[frames],
+    )
     pose, (usable, _) = fit_pose(cut.points), usable_frames(cut)
     row: Row = {
         "start_s": start / STEP_HZ,

@@ -45,10 +45,10 @@ MEDIA_SUFFIXES = frozenset(
 """What counts as a video in a folder; a file that is named itself is always tried."""
 
 
-def find_sources(inputs: Sequence[Path], speaker: str | None = None) -> list[Source]:
+def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str | None = None) -> list[Source]:
     """List the videos that files and folders stand for.
 
-    The speaker is `speaker`, else the sub-folder under the given folder, else the file itself.
+    The speaker is `speaker`, else the sub-folder under the given folder, else the file itself; `face` is for all.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None) -> list[Sou
         paths = [given] if given.is_file() else sorted(p for p in given.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
         for path in paths:
             inside = path.relative_to(given).parts if given.is_dir() else (path.name,)
-            sources.setdefault(path.resolve(), Source(path, speaker or inside[0]))
+            sources.setdefault(path.resolve(), Source(path, speaker or inside[0], face))
     if not sources:
         raise InputError(f"no video in {', '.join(map(str, inputs))}; expected files such as .mp4, .mov, .mkv or .webm")
     return list(sources.values())
@@ -134,6 +134,7 @@ def preprocess_corpus(
     out: Path | str,
     *,
     speaker: str | None = None,
+    face: str | None = None,
     workers: int | None = None,
     features: FeatureSettings | None = None,
     force: bool = False,
@@ -149,6 +150,9 @@ def preprocess_corpus(
         The corpus folder, made if it is not there.
     speaker
         Who speaks in all of them; by default each sub-folder of an input folder is one speaker, and each file another.
+    face
+        Which face to follow where there are several, out of `lipwright.data.faces.WHICH`; by default such stretches are left
+        out.
     workers
         Processes; by default one a core.
     features
@@ -172,7 +176,7 @@ def preprocess_corpus(
     """
     began = time.perf_counter()
     features = features or FeatureSettings()
-    sources = find_sources([Path(p) for p in inputs], speaker)
+    sources = find_sources([Path(p) for p in inputs], speaker, face)
     model_path()  # say that the landmark model is missing before any work is done
     corpus = Corpus.create(Path(out), features)
     hashes = {source.path: file_sha256(source.path) for source in sources}
@@ -183,7 +187,8 @@ def preprocess_corpus(
         if (twin := first.setdefault(hashes[source.path], source.path)) != source.path:
             log.warning("%s holds the same bytes as %s and is passed over", source.path, twin)
             continue
-        known = [r for r in corpus.find(hashes[source.path]) if r["speaker"] == source.speaker and not force]
+        wanted = (source.speaker, source.face)
+        known = [r for r in corpus.find(hashes[source.path]) if (r["speaker"], r["face"]) == wanted and not force]
         done += known
         if not known:
             jobs.append((source, hashes[source.path], corpus.folder, features))

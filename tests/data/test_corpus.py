@@ -52,7 +52,7 @@ def row(
     return {
         "id": f"{name}-{round(1000 * (start_s or 0))}", "path": f"/videos/{name}.mp4", "sha256": name * 4,
         "speaker": speaker, "start_s": start_s, "end_s": end_s, "rate": "25", "frames": 250, "face_rate": 1.0,
-        "lag_ms": None, "split": None, "status": "ok", "reason": None,
+        "face": None, "lag_ms": None, "split": None, "status": "ok", "reason": None,
         "settings_hash": settings_hash(settings_of(FEATURES)),
     } | more  # fmt: skip
 

@@ -106,6 +106,47 @@ def test_each_shot_is_tracked_as_if_it_were_alone(talk, encode: Make) -> None:
         np.testing.assert_array_equal(both.blendshapes[shot], blendshapes)
 
 
+@pytest.fixture
+def pair(talk, encode: Make) -> Path:
+    """The talking photograph, and beside it itself, mirrored, ahead by two seconds; in the end that fades away."""
+    frames = [frame.yuv() for frame in read_frames(probe(talk.path), threads=1)]
+    pictures = []
+    for k in range(60):
+        there = np.clip((45 - k) / 10, 0, 1)  # not at once: that would be another shot
+        planes = zip(vars(frames[k]).values(), vars(frames[k + 50]).values(), strict=True)
+        pictures.append(Yuv(*(np.hstack([a, (120 + there * (b[:, ::-1] - 120.0)).astype(np.uint8)]) for a, b in planes)))
+    return encode("pair.mp4", video=[(Fraction(k, 25), picture) for k, picture in enumerate(pictures)])
+
+
+def test_of_two_faces_the_one_that_is_meant_is_followed(pair: Path, track: FaceTrack) -> None:
+    left, right, largest = (track_faces(probe(pair), which=which, threads=1) for which in ("left", "right", "largest"))
+    assert left.found.all()
+    assert (left.points[..., 0].mean(1) < 320).all()
+    assert right.found[:35].all()
+    assert not right.found[50:].any()
+    assert (right.points[right.found][..., 0].mean(1) > 320).all()
+    assert np.abs(np.diff(largest.points[:35, :, 0].mean(1))).max() < 20  # it does not change over
+    for tracked in (left, right, largest):
+        assert not tracked.crowded.any()
+    ours, theirs = aperture(measure_mouth(left)), aperture(measure_mouth(track))[:60]
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.9
+
+
+def test_where_there_are_others_it_is_marked(pair: Path, track: FaceTrack) -> None:
+    tracked = track_faces(probe(pair), threads=1)
+    assert tracked.crowded[:35].all()
+    assert not tracked.crowded[50:].any()  # looked for at 0, 1 and 2 s
+    assert not track.crowded.any()
+
+
+def test_each_choice_has_its_own_track(pair: Path, isolated_cache: Path) -> None:
+    media = probe(pair)
+    left, right = (face_track(media, which=which, sha256="feed") for which in ("left", "right"))
+    assert not np.array_equal(left.points, right.points, equal_nan=True)
+    np.testing.assert_array_equal(face_track(media, which="left", sha256="feed").points, left.points)
+    assert len(list((isolated_cache / "tracks").glob("feed-*"))) == 2
+
+
 def test_no_images_have_no_rows() -> None:
     points, shapes = track_images([])
     assert points.shape == (0, POINTS, 3)

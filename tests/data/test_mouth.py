@@ -225,7 +225,16 @@ def face_track(opening: np.ndarray, rate: float = 25.0, start_s: float = 0.0) ->
     points = points * 200 + np.float32([320, 200, 0])
     points[np.isnan(opening)] = np.nan
     times_s = start_s + np.arange(frames) / rate
-    return FaceTrack(np.arange(frames), times_s, points, np.zeros((frames, 52), np.float32), 640, 480)
+    return FaceTrack(
+        np.arange(frames),
+        times_s,
+        points,
+        np.zeros((frames, 52), np.float32),
+        640,
+        480,
+        np.zeros(1, int),
+        np.zeros(frames, bool),
+    )
 
 
 def test_the_mouth_is_measured_in_face_space() -> None:

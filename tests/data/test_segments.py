@@ -12,6 +12,7 @@ from lipwright.data.segments import (
     LEAST_FACE_PX,
     LEAST_S,
     NO_FACE,
+    SEVERAL,
     SHORT,
     SMALL,
     TURNED,
@@ -39,6 +40,7 @@ def track(
     turned: tuple[tuple[slice, tuple[float, float]], ...] = (),
     height_px: float = 200,
     small: tuple[slice, ...] = (),
+    crowded: tuple[slice, ...] = (),
 ) -> FaceTrack:
     """A face that looks at the camera, but for some of its frames."""
     points = np.zeros((frames, 478, 3), np.float32)
@@ -53,8 +55,12 @@ def track(
     points[:] = scale[:, None, None] * (face @ rotation.transpose(0, 2, 1)) + 300
     for where in missing:
         points[where] = np.nan
+    others = np.zeros(frames, bool)
+    for where in crowded:
+        others[where] = True
     times_s = np.arange(frames) / rate_hz if times_s is None else times_s
-    return FaceTrack(np.arange(frames), times_s, points, np.zeros((frames, 52), np.float32), 640, 480, np.array(shots))
+    blendshapes = np.zeros((frames, 52), np.float32)
+    return FaceTrack(np.arange(frames), times_s, points, blendshapes, 640, 480, np.array(shots), others)
 
 
 def test_a_whole_video_is_one_segment() -> None:
@@ -75,6 +81,7 @@ def test_segments_end_at_cuts(rate_hz: float) -> None:
         ({"turned": ((slice(100, 200), (TURNED_DEG[0] + 3, 0)),)}, TURNED),
         ({"turned": ((slice(100, 200), (0, -TURNED_DEG[1] - 3)),)}, TURNED),
         ({"small": (slice(100, 200),)}, SMALL),
+        ({"crowded": (slice(100, 200),)}, SEVERAL),
         ({"small": (slice(100, 120),), "missing": (slice(120, 200),)}, NO_FACE),
     ],
     ids=str,

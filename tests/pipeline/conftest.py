@@ -77,8 +77,8 @@ def toy_corpus(opened: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Path
             )
             row = {
                 "id": f"{k:012x}-0", "path": f"clip{k}.mp4", "sha256": f"{k:064x}", "speaker": "somebody",
-                "start_s": 0.0, "end_s": length_s, "rate": "25", "frames": frames, "face_rate": 1.0, "lag_ms": None,
-                "split": None, "status": "ok", "reason": None, "settings_hash": corpus.hash,
+                "start_s": 0.0, "end_s": length_s, "rate": "25", "frames": frames, "face_rate": 1.0, "face": None,
+                "lag_ms": None, "split": None, "status": "ok", "reason": None, "settings_hash": corpus.hash,
             }  # fmt: skip
             corpus.save_clip(row["id"], clip)
             rows.append(row)

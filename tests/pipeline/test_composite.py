@@ -90,7 +90,12 @@ def test_the_painted_mouth_is_as_open_as_it_was_asked_to_be(
     ]
     images: list[Any] = [(k, to_rgb(p.picture.to_picture(BT709))) for k, p in enumerate(painted)]
     points, shapes = track_images(images)
-    shown = aperture(measure_mouth(FaceTrack(np.arange(len(frames)), np.arange(len(frames)) * 1.0, points, shapes, 320, 320)))
+    n = len(frames)
+    shown = aperture(
+        measure_mouth(
+            FaceTrack(np.arange(n), np.arange(n) * 1.0, points, shapes, 320, 320, np.zeros(1, int), np.zeros(n, bool))
+        )
+    )
     asked = aperture(talk_bank.mouths[[closed, widest] * 4])
     assert np.abs(shown - asked).max() < 0.3 * (asked.max() - asked.min())
 

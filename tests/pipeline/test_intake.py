@@ -105,7 +105,9 @@ def seen(samples: np.ndarray, late_s: float, length_s: float) -> FaceTrack:
     points[:, ANCHORS] = np.array(list(CANONICAL.values()))
     points[:, LIPS] = mouth[np.clip(np.round(100 * (times_s - late_s)).astype(int), 0, len(mouth) - 1)]
     points = 150 * points + 200
-    return FaceTrack(np.arange(len(times_s)), times_s, points, np.zeros((len(times_s), 52), np.float32), 400, 400)
+    n = len(times_s)
+    shots, crowded = np.zeros(1, np.int64), np.zeros(n, bool)
+    return FaceTrack(np.arange(n), times_s, points, np.zeros((n, 52), np.float32), 400, 400, shots, crowded)
 
 
 LAGS_MS = [-400, -120, -80, 0, 40, 80, 120, 400]
