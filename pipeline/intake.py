@@ -117,7 +117,8 @@ def _flaws(track: FaceTrack) -> str:
     """Say what is wrong with the frames of a track, most often first."""
     usable, flaw = usable_frames(track)
     counts = Counter(FLAWS[k] for k in flaw[~usable])
-    return ", ".join(f"{name} in {count / len(flaw):.0%} of its frames" for name, count in counts.most_common())
+    seen = [f"{name} in {count / len(flaw):.0%} of its frames" for name, count in counts.most_common()]
+    return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s in {len(track.shots)} shots"
 
 
 def _measure_lag(
@@ -133,7 +134,7 @@ def _measure_lag(
     xyz, valid = interpolate(track.times_s, mouth, usable, np.arange(len(heard)) / STEP_HZ)
     said = predict_mouth(model, heard, measure_speaker(mouth[usable]))
     lag = find_lag(aperture(said.xyz), aperture(xyz), valid)
-    enough = valid.sum() >= CORRECTED_FROM_S * STEP_HZ
+    enough = bool(valid.sum() >= CORRECTED_FROM_S * STEP_HZ)
     return lag, lag is not None and lag.confident and enough and abs(lag.lag_ms) > LEAST_CORRECTED_MS
 
 

@@ -51,7 +51,7 @@ def bad(lesson: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "whole.mp4").unlink()
     _remux(lesson, folder / "mute.mp4", ("video",), until_s=1.0)
     _remux(lesson, folder / "blind.mp4", ("audio",))
-    _remux(lesson, folder / "short.mp4", ("video", "audio"), until_s=2.0)
+    _remux(lesson, folder / "short.mp4", ("video", "audio"), until_s=2.2)
 
     sound, rate = soundfile.read(lesson.with_suffix(".wav"), dtype="float32")
     (folder / "empty.wav").write_bytes(b"")

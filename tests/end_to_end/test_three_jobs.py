@@ -236,15 +236,15 @@ def footage(talk: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clips of two speakers in sub-folders, a twin of one of them, and files that are no videos."""
     folder = tmp_path_factory.mktemp("footage")
     pictures = [frame.yuv() for frame in read_frames(probe(talk.path))]
-    for k, (name, first) in enumerate({"ann/1.mp4": 0, "ann/2.mp4": 45, "bob/3.mp4": 90}.items()):
+    for name, first in {"ann/1.mp4": 0, "ann/2.mp4": 51, "bob/3.mp4": 102}.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         begin = Fraction(first, 25)
         with VideoWriter(
             path, width=320, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
-            audio=probe(talk.path), audio_span_s=(begin, begin + Fraction(46 + k, 25)),
+            audio=probe(talk.path), audio_span_s=(begin, begin + Fraction(51, 25)),
         ) as writer:  # fmt: skip
-            for j, picture in enumerate(pictures[first : first + 45]):
+            for j, picture in enumerate(pictures[first : first + 51]):
                 writer.write(picture, Fraction(j, 25))
     (folder / "bob" / "twin.mp4").write_bytes((folder / "ann" / "1.mp4").read_bytes())
     (folder / "notes.txt").write_text("not a video")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from lipwright.data.corpus import Clip, Corpus, Row
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.features import FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack
-from lipwright.data.media import Yuv, probe, read_frames
+from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import LIPS, Speaker
 from lipwright.data.segments import NO_FACE, NO_SOUND
 from lipwright.pipeline import intake
@@ -27,8 +28,9 @@ FEATURES = FeatureSettings()
 
 def take(path: Path, corpus: Path) -> tuple[list[Row], list[Clip]]:
     """The rows of a video, and the clips of those that can be used."""
-    rows = take_in(Source(path, "somebody"), "ab" * 32, Corpus.create(corpus, FEATURES).folder, FEATURES)
+    rows = take_in(Source(path, "somebody"), file_sha256(path), Corpus.create(corpus, FEATURES).folder, FEATURES)
     opened = Corpus.load(corpus)
+    assert json.loads(json.dumps(rows)) == rows
     return rows, [opened.load_clip(row["id"]) for row in rows if row["status"] == "ok"]
 
 
@@ -57,7 +59,7 @@ def test_a_video_is_cut_where_its_picture_is(broken_up: Path, tmp_path: Path) ->
     assert [row["status"] for row in rows] == ["ok", "rejected", "ok"]
     assert [row["frames"] for row in rows] == [75, 37, 75]
     assert [(row["start_s"], row["end_s"]) for row in rows] == [(0.0, 2.97), (3.0, 4.45), (4.48, 7.45)]
-    assert [row["id"] for row in rows] == [f"{'ab' * 6}-{ms}" for ms in (0, 3000, 4480)]
+    assert [row["id"] for row in rows] == [f"{file_sha256(broken_up)[:12]}-{ms}" for ms in (0, 3000, 4480)]
     assert len(list((tmp_path / "corpus" / "clips").iterdir())) == 2
     samples = read_speech(probe(broken_up))
     whole = compute_features(samples)
@@ -77,6 +79,14 @@ def test_a_segment_after_the_end_of_the_sound_is_left(broken_up: Path, encode: C
     rows, clips = take(path, tmp_path / "corpus")
     assert [row["reason"] for row in rows] == [None, NO_FACE, NO_SOUND]
     assert len(clips) == 1
+
+
+def test_a_video_that_is_too_short_is_told_so(talk: Any, encode: Callable[..., Path], tmp_path: Path) -> None:
+    pictures = [(frame.time, frame.yuv()) for frame in read_frames(probe(talk.path))][:30]
+    sound = read_speech(probe(talk.path))[: 2 * 16000]
+    path = encode("short.mp4", video=pictures, audio=[(Fraction(0), sound[None])], audio_rate_hz=16000)
+    (row,), _ = take(path, tmp_path / "corpus")
+    assert row["reason"] == f"{path} never shows a face for 2 s that can be learned from (it has 1.2 s in 1 shots)"
 
 
 # Lag ------------------------------------------------------------------------------------------------------------------
