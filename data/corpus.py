@@ -28,6 +28,7 @@ from lipwright.data.files import whole_file
 from lipwright.data.landmarks import TRACKER_VERSION
 from lipwright.data.mouth import MouthTrack, Speaker, interpolate
 from lipwright.data.segments import BOUNDS
+from lipwright.data.sync import SYNC_VERSION
 
 VERSION = 1
 Row = dict[str, Any]
@@ -36,8 +37,11 @@ Row = dict[str, Any]
 ROW_KEYS = {"id", "path", "sha256", "speaker", "start_s", "end_s", "split", "status", "settings_hash"}
 """Those of them that this module and training cannot do without."""
 
+LEAST_SPLIT_S = 14.0
+"""Of a speaker with less, the validation part would be shorter than a second; it is on one side, whole."""
+
 VALIDATION_SHARE = 0.15
-"""The last part of each speaker's time, kept for validation."""
+"""The last part of each speaker's time, kept for validation; of many speakers with little time, so many."""
 
 SPLIT_GAP_S = 1.0
 """Between what is trained on and what is validated on, so that they share no sound."""
@@ -45,7 +49,7 @@ SPLIT_GAP_S = 1.0
 
 def settings_of(features: FeatureSettings) -> dict[str, Any]:
     """Return everything that a clip's content depends on, as JSON values."""
-    return {"features": features.to_dict(), "tracker": TRACKER_VERSION, "segments": BOUNDS}
+    return {"features": features.to_dict(), "tracker": TRACKER_VERSION, "segments": BOUNDS, "sync": SYNC_VERSION}
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -159,8 +163,13 @@ class Corpus:
 
     @property
     def usable(self) -> list[Row]:
-        """The rows whose clip can be trained on."""
-        return [row for row in self.rows if row["status"] == "ok"]
+        """The rows whose clip can be trained on: made with the corpus's settings, all alike."""
+        return [row for row in self.rows if row["status"] == "ok" and row["settings_hash"] == self.hash]
+
+    @property
+    def stale(self) -> list[Row]:
+        """The rows that were made with other settings, by an earlier version say."""
+        return [row for row in self.rows if row["settings_hash"] != self.hash]
 
     def find(self, sha256: str) -> list[Row]:
         """Return the rows of a source that were made with today's settings and whose clips are still there."""
@@ -173,14 +182,20 @@ class Corpus:
         return self.folder / "clips" / f"{clip_id}.safetensors"
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Put rows in place of those of the same sources, and write the manifest."""
+        """Put rows in place of those of the same sources, by path or by content, and write the manifest."""
         rows = list(rows)
-        replaced = {row["path"] for row in rows}
-        self.rows = [row for row in self.rows if row["path"] not in replaced] + rows
+        paths, contents = ({row[key] for row in rows} for key in ("path", "sha256"))
+        kept: list[Row] = []
+        replaced: list[Row] = []
+        for row in self.rows:
+            (replaced if row["path"] in paths or row["sha256"] in contents else kept).append(row)
+        self.rows = kept + rows
         self.rows.sort(key=lambda r: (r["speaker"], r["path"], r["start_s"] or 0))
         _assign_splits(self.rows)
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         _write(self.folder / "manifest.jsonl", lines.encode())
+        for gone in {row["id"] for row in replaced} - {row["id"] for row in rows if row["status"] == "ok"}:
+            self.clip_path(gone).unlink(missing_ok=True)
 
     def save_clip(self, clip_id: str, clip: Clip) -> None:
         """Write a clip, whole or not at all."""
@@ -223,8 +238,18 @@ def _assign_splits(rows: list[Row]) -> None:
         row["split"] = None
         if row["status"] == "ok":
             by_speaker[row["speaker"]].append(row)
+    heard_s = judged_s = 0.0  # of speakers who are too short to be split
     for own in by_speaker.values():
-        border = (1 - VALIDATION_SHARE) * sum(r["end_s"] - r["start_s"] for r in own)
+        time_s = sum(r["end_s"] - r["start_s"] for r in own)
+        if time_s < LEAST_SPLIT_S:
+            heard_s += time_s
+            judges = judged_s + time_s <= VALIDATION_SHARE * heard_s
+            judged_s += time_s * judges
+            for row in own:
+                span = [row["start_s"], row["end_s"]]
+                row["split"] = {"train": None if judges else span, "validation": span if judges else None}
+            continue
+        border = (1 - VALIDATION_SHARE) * time_s
         before = 0.0
         for row in own:
             start, end = row["start_s"], row["end_s"]

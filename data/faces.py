@@ -14,14 +14,14 @@ BESIDE = 0.5
 """A face of less than this share of the largest one's height is background."""
 
 REACH = 0.75
-"""From one frame to the next a face moves by less than this share of its height."""
+"""From one frame to the next a face moves by less than this share of its height; by twice as much while it was lost."""
 
 PRESENT = 0.25
 """Who is seen in less than this share of the frames that the most seen one is in was no more than passing by."""
 
 WHICH = ("largest", "left", "right", "track")
-"""Which of several faces is meant: of each shot the largest one, the one at the left or right of the picture; or the largest
-of the first shot, and in the next ones whoever is nearest to its place."""
+"""Which of several faces is meant: of each shot the largest one (and longest seen), the one at the left or right of the
+picture; or the largest of the first shot, and in the next ones whoever is nearest to its place."""
 
 HAIRLINE, CHIN = 10, 152
 
@@ -58,6 +58,10 @@ class Person:
         """Return how far a face is from where this one was last, in heights of it."""
         return float(np.linalg.norm(place - self.places[-1]) / self.heights_px[-1])
 
+    def reach(self, frame: int) -> float:
+        """Return how far it may have come by a later frame, in heights of it."""
+        return REACH if frame - next(reversed(self.frames)) == 1 else 2 * REACH
+
 
 def find_people(shot: Sequence[np.ndarray]) -> list[Person]:
     """Follow every face through a shot: from frame to frame, and after it was lost, a face is who was last nearest to it.
@@ -73,7 +77,7 @@ def find_people(shot: Sequence[np.ndarray]) -> list[Person]:
         pairs = sorted((p.distance(place), i, k) for i, p in enumerate(people) for k, place in enumerate(places))
         taken: dict[int, int] = {}
         for apart, i, k in pairs:
-            if apart < REACH and i not in taken.values() and k not in taken:
+            if apart < people[i].reach(frame) and i not in taken.values() and k not in taken:
                 taken[k] = i
         for k in range(len(faces)):
             if k not in taken:
@@ -108,4 +112,4 @@ def choose(people: Sequence[Person], which: str, before: np.ndarray | None = Non
     if which in ("left", "right"):
         across = {"left": 1, "right": -1}[which]
         return min(front, key=lambda f: across * float(np.median([x for x, _ in f[0].places])))[0]
-    return max(front, key=lambda f: f[1])[0]
+    return max(front, key=lambda f: sum(f[0].heights_px))[0]

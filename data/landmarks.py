@@ -18,7 +18,7 @@ import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import MediaError, MissingPartError
-from lipwright.data.faces import MOST_FACES, choose, find_people, in_front
+from lipwright.data.faces import BESIDE, MOST_FACES, choose, find_people, height_px, in_front
 from lipwright.data.files import whole_file
 from lipwright.data.media import Media, file_sha256, read_frames
 from lipwright.data.shots import mark_shots
@@ -36,7 +36,7 @@ BLENDSHAPES = 52
 SURVEY_S = 1.0
 """How often other faces are looked for."""
 
-TRACKER_VERSION = "3"
+TRACKER_VERSION = "4"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
 
 
@@ -220,17 +220,25 @@ Shot = Iterable[tuple[int, Fraction, np.ndarray]]
 """As from `mark_shots`. What a landmarker knows of one would lead it astray in the next, so there is a new one for each."""
 
 
+def _beside(faces: np.ndarray, followed: np.ndarray) -> bool:
+    """Say whether there is another face than the followed one (NaN: none is) that counts."""
+    front = in_front(faces)
+    if np.isnan(followed[0, 0]):
+        return len(front) > 1
+    return len(front) > 1 or bool((height_px(followed) < BESIDE * height_px(front)).any())
+
+
 def _follow_first(shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Follow the face that is found first: points, blendshapes, and where there are others beside it."""
     looked: list[int] = []
-    several: list[bool] = []
+    in_sight: list[np.ndarray] = []
 
     def images(survey: Landmarker) -> Iterator[tuple[Fraction, np.ndarray]]:
         last_s = -np.inf
         for index, (_, time, rgb) in enumerate(shot):
             if time - last_s >= SURVEY_S:
                 looked.append(index)
-                several.append(len(in_front(survey.find_all(rgb, float(time))[0])) > 1)
+                in_sight.append(survey.find_all(rgb, float(time))[0])
                 last_s = float(time)
             yield time, rgb
 
@@ -238,7 +246,7 @@ def _follow_first(shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         points, blendshapes = track_images(images(survey))
     # Between two looks, others count if either has seen them.
     before = np.searchsorted(looked, np.arange(len(points)), side="right") - 1
-    seen = np.array(several)
+    seen = np.array([_beside(faces, points[index]) for faces, index in zip(in_sight, looked, strict=True)])
     return points, blendshapes, seen[before] | seen[np.minimum(before + 1, len(seen) - 1)]
 
 

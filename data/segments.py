@@ -9,6 +9,7 @@ import numpy as np
 from lipwright.data.face_space import fit_pose
 from lipwright.data.faces import height_px
 from lipwright.data.landmarks import FaceTrack
+from lipwright.data.mouth import LONGEST_GAP_S
 
 LEAST_S = 2.0
 """A shorter stretch is not worth its edges."""
@@ -16,17 +17,29 @@ LEAST_S = 2.0
 BRIDGED_S = 1.0
 """A stretch goes on over so long without a usable face; its steps do not count."""
 
+LEAST_SEEN = 0.5
+"""In less than this share of a stretch the mouth is known: from usable frames that are near enough to each other."""
+
+SAME_S = 1e-6
+"""Times closer than this are meant equal."""
+
 LEAST_FACE_PX = 64
 """Of a smaller face, hairline to chin, the lips are a few pixels."""
 
 TURNED_DEG = (40.0, 32.0)
 """Yaw and pitch beyond which half of the mouth is guessed: where a renderer begins to leave the mouth alone, too."""
 
-BOUNDS = {"least_s": LEAST_S, "bridged_s": BRIDGED_S, "least_face_px": LEAST_FACE_PX, "turned_deg": list(TURNED_DEG)}
+BOUNDS = {
+    "least_s": LEAST_S,
+    "bridged_s": BRIDGED_S,
+    "least_seen": LEAST_SEEN,
+    "least_face_px": LEAST_FACE_PX,
+    "turned_deg": list(TURNED_DEG),
+}
 """What segments depend on, as JSON values."""
 
-NO_FACE, TURNED, SMALL, SEVERAL, SHORT, NO_SOUND = (
-    "no face", "head turned away", "face too small", "several faces", "too short", "no sound",
+NO_FACE, TURNED, SMALL, SEVERAL, SHORT, SPARSE, NO_SOUND = (
+    "no face", "head turned away", "face too small", "several faces", "too short", "too few frames a second", "no sound",
 )  # fmt: skip
 FLAWS = (NO_FACE, TURNED, SMALL, SEVERAL)
 """What may be wrong with a frame."""
@@ -66,6 +79,12 @@ def usable_frames(track: FaceTrack) -> tuple[np.ndarray, np.ndarray]:
     return flaw < 0, flaw
 
 
+def _known_s(times_s: np.ndarray) -> float:
+    """Return for how long a mouth is known that is seen at these times."""
+    steps = np.diff(times_s)
+    return float(steps[steps <= LONGEST_GAP_S + SAME_S].sum())
+
+
 def find_segments(track: FaceTrack) -> list[Segment]:
     """Cut a face track into segments, all of it, in order: no shot change is inside of one.
 
@@ -82,14 +101,16 @@ def find_segments(track: FaceTrack) -> list[Segment]:
     for first, end in zip(track.shots, [*track.shots[1:], len(track.pts)], strict=True):
         done = int(first)
         frames = first + np.flatnonzero(usable[first:end])
-        apart = np.flatnonzero(np.diff(track.times_s[frames]) > BRIDGED_S)
+        apart = np.flatnonzero(np.diff(track.times_s[frames]) > BRIDGED_S + SAME_S)
         for run in np.split(frames, apart + 1) if len(frames) else []:
             start, stop = int(run[0]), int(run[-1]) + 1
             reject(done, start)
-            if track.times_s[stop - 1] - track.times_s[start] >= LEAST_S:
-                segments.append(Segment(start, stop))
-            else:
+            if (length_s := track.times_s[stop - 1] - track.times_s[start]) < LEAST_S - SAME_S:
                 reject(start, stop, SHORT)
+            elif _known_s(track.times_s[run]) < LEAST_SEEN * length_s:
+                reject(start, stop, SPARSE if usable[start:stop].all() else None)
+            else:
+                segments.append(Segment(start, stop))
             done = stop
         reject(done, int(end))
     return segments

@@ -11,6 +11,9 @@ from lipwright.data.features import STEP_HZ
 REACH_S = 0.5
 """Lags are looked for so far either way."""
 
+SYNC_VERSION = "2"
+"""Part of a corpus's settings: raised when lags would be found otherwise, by another base model, say."""
+
 APART_S = 2.0
 """Sound so far from its picture has nothing to do with it."""
 
@@ -30,7 +33,8 @@ class Lag:
     lag_ms
         By how much the picture comes after the sound, where the two go together best; refined between steps.
     confidence
-        How far that is above what the same sound reaches at other times, in standard deviations of the latter.
+        How far that is above what the same sound reaches at other times, in standard deviations of the latter; 0 where they go
+        together better still beyond the reach, up to `APART_S`.
     """
 
     lag_ms: float
@@ -69,6 +73,7 @@ def find_lag(said: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> Lag |
     if r is None:
         return None
     near = np.concatenate([r[-reach:], r[: reach + 1]])
+    beyond = max(r[reach + 1 : apart].max(), r[-apart:-reach].max())
     chance = r[apart : len(r) - apart]
     best = int(near.argmax())
     shift = 0.0
@@ -77,7 +82,8 @@ def find_lag(said: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> Lag |
         bend = left - 2 * middle + right
         shift = float(0.5 * (left - right) / bend) if bend < 0 else 0.0
     lag_ms = 1000 * (best - reach + shift) / STEP_HZ
-    return Lag(round(lag_ms, 1), round(float((near[best] - chance.mean()) / chance.std()), 2))
+    confidence = float((near[best] - chance.mean()) / chance.std()) if near[best] > beyond else 0.0
+    return Lag(round(lag_ms, 1), round(confidence, 2))
 
 
 def _correlate(said: np.ndarray, measured: np.ndarray, valid: np.ndarray) -> np.ndarray | None:

@@ -41,7 +41,7 @@ def find_lead(base: LipSync, sequences: Several[Sequence]) -> int:
     Returns
     -------
     int
-        For `Config.lead_steps`; what it is of `base`, if nothing moves.
+        For `Config.lead_steps`; what it is of `base`, if nothing moves, or if the correlation goes on rising beyond the bounds.
     """
     own = base.config
     if own.direction == "forward":
@@ -49,12 +49,14 @@ def find_lead(base: LipSync, sequences: Several[Sequence]) -> int:
     lengths = np.cumsum([len(s.features) for s in sequences])
     said, measured, valid = apertures(base, list(sequences[: 1 + int(np.searchsorted(lengths, MOST_STEPS))]))
     curve = lag_curve(said, measured, valid)
-    close = {
-        lead: r
-        for lead, r in enumerate(curve, own.lead_steps - len(curve) // 2)
-        if r is not None and abs(lead) <= MOST_LEAD_STEPS
-    }
-    return max(close, key=close.__getitem__, default=own.lead_steps)
+    leads = {lead: r for lead, r in enumerate(curve, own.lead_steps - len(curve) // 2) if r is not None}
+    close = [lead for lead in leads if abs(lead) <= MOST_LEAD_STEPS]
+    if not close:
+        return own.lead_steps
+    best = max(close, key=leads.__getitem__)
+    # On the way to a peak beyond the bounds, the bound is nobody's lead.
+    peak = leads[best] >= max(leads.get(best - 1, -1.0), leads.get(best + 1, -1.0))
+    return best if peak else own.lead_steps
 
 
 def take_over(model: LipSync, base: LipSync) -> None:

@@ -23,7 +23,7 @@ from lipwright.pipeline.fit import LEAST_SHARE, Fit, FitState, Outcome
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.record import Record
-from lipwright.pipeline.sequences import LEAST_DATA_S, Sequence, arrays, heard_in_training, load_sequences
+from lipwright.pipeline.sequences import Sequence, arrays, heard_in_training, load_sequences
 from lipwright.pipeline.settings import DELAY_MS, TrainSettings
 from lipwright.pipeline.start import Start
 
@@ -71,7 +71,7 @@ class Course:
         self.start = start
         self.train, self.held_out, self.mean_scale = load_sequences(corpus)
         if not self.held_out:
-            log.warning("less than %.0f s to train on: all %d epochs, without validation", LEAST_DATA_S, settings.epochs)
+            log.warning("too little footage to keep some for validation: all %d epochs are trained", settings.epochs)
         self._fits: dict[str, Fit] = {}
         self._penalties: tuple[float, ...] = PENALTIES
 
@@ -152,7 +152,7 @@ class Course:
         fit.finish()
         model, found = fit.model, asdict(fits["search"].chosen[0])
         training = (
-            {"settings": asdict(self.settings), "seed": self.seed, "stage": stage}
+            {"settings": asdict(self.settings), "seed": self.seed, "stage": stage, "corpus_settings": self.corpus.hash}
             | found
             | {"init": self.start.name, "init_sha256": self.start.sha256}
         )

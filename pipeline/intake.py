@@ -29,6 +29,9 @@ CORRECTED_FROM_S = 20.0
 LEAST_CORRECTED_MS = 75.0
 """Of people in sync, mouths move up to 65 ms earlier or later than the base model says: that is theirs (`docs/corpora.md`)."""
 
+GRID_S = 0.025
+"""Of a stretch of frames, the steps inside of it are shorter by less than this."""
+
 HOP = SAMPLE_RATE_HZ // STEP_HZ
 
 
@@ -95,13 +98,14 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         if lag is not None:
             common |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence, "lag_corrected": late}
         late_s = lag.lag_ms / 1000 if lag is not None and late else 0.0
+        which = f"-{source.face}" if source.face else ""
         rows: list[Row] = []
         for segment in segments:
             row, clip = _take_segment(segment, track, late_s, samples, heard)
             reason = segment.reason
-            if reason is None and row["end_s"] - row["start_s"] < LEAST_S:
+            if reason is None and row["end_s"] - row["start_s"] < LEAST_S - GRID_S:
                 reason = NO_SOUND
-            row["id"] = f"{sha256[:12]}-{round(1000 * row['start_s'])}"
+            row["id"] = f"{sha256[:12]}-{round(1000 * row['start_s'])}{which}"
             if reason is None:
                 save_clip(folder / "clips" / f"{row['id']}.safetensors", clip)
             rows.append(row | common | {"status": "rejected" if reason else "ok", "reason": reason})

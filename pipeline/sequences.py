@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate, me
 from lipwright.models.lipsync import LipSync
 from lipwright.models.metrics import LAG_REACH_STEPS
 from lipwright.pipeline.settings import TrainSettings
+
+log = logging.getLogger(__name__)
 
 LEAST_DATA_S = 10.0
 """With less to train on, nothing is kept for validation."""
@@ -79,8 +82,12 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
         The corpus holds no usable clip, or a clip is missing or broken.
     """
     if not corpus.usable:
+        if corpus.stale:
+            raise CorpusError(f"{corpus.folder} was made with other settings; run lipwright preprocess again")
         reasons = "; ".join(sorted({str(row["reason"]) for row in corpus.rows})[:2]) or "it is empty"
         raise CorpusError(f"{corpus.folder} holds nothing to train on: {reasons}")
+    if stale := {row["path"] for row in corpus.stale}:
+        log.warning("%d videos were taken in with other settings and are left out; preprocess them again", len(stale))
     clips = [(row, corpus.load_clip(row["id"])) for row in corpus.usable]
     mouths = defaultdict(list)
     for row, clip in clips:

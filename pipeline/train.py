@@ -26,7 +26,7 @@ ARCHITECTURE = (
 """What a training that is resumed must have in common with its beginning."""
 
 
-def _require_same(run: Path, config: Config, settings: TrainSettings, start: Start) -> None:
+def _require_same(run: Path, config: Config, settings: TrainSettings, start: Start, settings_hash: str) -> None:
     """Raise `InputError` if a run cannot be gone on with as asked."""
     begun = LipSync.load(run).config
     for name in ARCHITECTURE:
@@ -44,6 +44,8 @@ def _require_same(run: Path, config: Config, settings: TrainSettings, start: Sta
         raise InputError(
             f"{run} was trained on another corpus ({begun.corpus}); resume with that, or train anew to another --out"
         )
+    if begun.training.get("corpus_settings", settings_hash) != settings_hash:
+        raise InputError(f"{begun.corpus} has been preprocessed otherwise since {run} was begun; train anew to another --out")
     if (planned := begun.training["settings"]["epochs"]) != settings.epochs:
         raise InputError(
             f"{run} planned its learning rate for {planned} epochs; resume with --epochs {planned} or use --init {run}"
@@ -124,7 +126,7 @@ def train_model(
             raise InputError(f"{settings.streams} streams cannot be shared by {ours.size} processes; start fewer")
         course = Course(opened, settings, seed, start, where, ours)
         if resume:
-            _require_same(out, course.build(course.train).config, settings, start)
+            _require_same(out, course.build(course.train).config, settings, start, opened.hash)
         record = None
         try:
             if ours.rank == 0:

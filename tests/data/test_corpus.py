@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lipwright.data.corpus import (
+    LEAST_SPLIT_S,
     SPLIT_GAP_S,
     VALIDATION_SHARE,
     Clip,
@@ -111,6 +112,27 @@ def test_rows_of_the_same_source_are_replaced(corpus: Corpus) -> None:
     corpus.add([row("a", end_s=4.0), row("a", start_s=5.0)])
     assert [r["id"] for r in corpus.rows] == ["a-0", "a-5000", "b-0"]
     assert Corpus.load(corpus.folder).rows == corpus.rows
+
+
+def test_a_renamed_source_is_the_same_source(corpus: Corpus) -> None:
+    corpus.add([row("a", speaker="a.mp4"), row("b")])
+    corpus.add([row("a", path="/videos/new.mp4", speaker="new.mp4")])
+    assert sorted(r["path"] for r in corpus.rows) == ["/videos/b.mp4", "/videos/new.mp4"]
+
+
+def test_clips_that_no_row_names_are_gone(corpus: Corpus) -> None:
+    corpus.add([row("a", end_s=4.0), row("a", start_s=5.0), row("b")])
+    for name in ("a-0", "a-5000", "b-0"):
+        corpus.save_clip(name, clip())
+    corpus.add([row("a", end_s=4.0), row("a", start_s=5.0, status="rejected", reason="no face")])
+    assert [p for p in files(corpus.folder) if p.startswith("clips")] == ["clips/a-0.safetensors", "clips/b-0.safetensors"]
+
+
+def test_what_was_made_with_other_settings_is_not_mixed_in(corpus: Corpus) -> None:
+    corpus.add([row("a", settings_hash="earlier"), row("b")])
+    assert [r["id"] for r in corpus.usable] == ["b-0"]
+    assert [r["id"] for r in corpus.stale] == ["a-0"]
+    assert corpus.find("a" * 4) == []
 
 
 def test_opening_again_keeps_what_is_there(corpus: Corpus) -> None:
@@ -364,6 +386,18 @@ def test_the_last_part_of_a_speakers_time_is_held_out(corpus: Corpus, lengths: l
         assert a[1] <= b[0] + 0.0011
 
 
+@pytest.mark.parametrize("count", [1, 6, 7, 20, 100])
+def test_of_many_speakers_with_little_time_some_are_for_validation(corpus: Corpus, count: int) -> None:
+    lengths_s = np.random.default_rng(0).uniform(3, LEAST_SPLIT_S - 0.1, count)
+    corpus.add([row(f"{k:03}", speaker=f"{k:03}", end_s=float(s)) for k, s in enumerate(lengths_s)])
+    sides = [r["split"] for r in corpus.rows]
+    assert all((s["train"] is None) != (s["validation"] is None) for s in sides)
+    judged = sum(s["validation"][1] for s in sides if s["validation"])
+    assert judged <= VALIDATION_SHARE * lengths_s.sum()
+    if count >= 20:
+        assert judged > 0.6 * VALIDATION_SHARE * lengths_s.sum()
+
+
 def test_speakers_are_split_each_for_themselves(corpus: Corpus) -> None:
     corpus.add([row("a", end_s=100.0), row("b", speaker="bob", end_s=20.0)])
     splits = {r["speaker"]: r["split"] for r in corpus.rows}
@@ -373,7 +407,7 @@ def test_speakers_are_split_each_for_themselves(corpus: Corpus) -> None:
 
 def test_too_short_a_speaker_validates_nothing(corpus: Corpus) -> None:
     corpus.add([row("a", end_s=5.0)])
-    assert corpus.rows[0]["split"] == {"train": [0.0, 4.25], "validation": None}
+    assert corpus.rows[0]["split"] == {"train": [0.0, 5.0], "validation": None}
 
 
 def test_a_new_clip_moves_the_border(corpus: Corpus) -> None:

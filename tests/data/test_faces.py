@@ -58,6 +58,22 @@ def test_the_one_who_is_meant_is_chosen_whoever_is_found_first(which: str, x: fl
     assert person.places[0][0] == pytest.approx(x, abs=1)
 
 
+def test_who_comes_back_somewhat_further_away_is_the_same_one() -> None:
+    here, there, other = (100, 100), (220, 100), (500, 90)
+    nobody = [faces(other)] * 12
+    first, _ = find_people([*[faces(here, other)] * 10, *nobody, *[faces(there, other)] * 20])
+    assert len(first.frames) == 30
+    # Without a loss, nobody jumps so far.
+    assert len(find_people([*[faces(here, other)] * 10, *[faces(there, other)] * 20])) == 3
+
+
+def test_who_is_seen_for_longer_is_larger() -> None:
+    shot = [*[faces((300, 100))] * 60, *[faces(), faces((100, 120))], *[faces((100, 120))] * 20]
+    person = choose(find_people(shot), "largest")
+    assert person is not None
+    assert len(person.frames) == 60
+
+
 def test_a_passer_by_is_never_meant() -> None:
     shot = [faces((300, 100))] * 20 + [faces((50, 150), (300, 100))] * 3
     for which in WHICH:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pooch
 import pytest
@@ -137,6 +138,22 @@ def test_where_there_are_others_it_is_marked(pair: Path, track: FaceTrack) -> No
     assert tracked.crowded[:35].all()
     assert not tracked.crowded[50:].any()  # looked for at 0, 1 and 2 s
     assert not track.crowded.any()
+
+
+def test_a_face_in_the_background_is_not_followed_in_silence(talk) -> None:
+    face = next(iter(read_frames(probe(talk.path), threads=1))).rgb()
+    small = cv2.resize(face, None, fx=0.48, fy=0.48, interpolation=cv2.INTER_AREA)
+
+    def images() -> Iterator[tuple[int, Fraction, np.ndarray]]:
+        for k in range(60):  # the small one is there first; somebody else fades in before it
+            canvas = np.full((320, 480, 3), 120, np.uint8)
+            canvas[80 : 80 + len(small), : len(small)] = small
+            canvas[:, 160:] = 120 + np.clip((k - 10) / 10, 0, 1) * (face - 120.0)
+            yield 0, Fraction(k, 25), canvas
+
+    points, _, crowded = landmarks._follow_first(images())
+    assert (points[..., 0].mean(1) < 160).all()
+    assert crowded[-10:].all()
 
 
 def test_each_choice_has_its_own_track(pair: Path, isolated_cache: Path) -> None:

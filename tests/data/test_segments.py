@@ -7,6 +7,7 @@ import pytest
 
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.landmarks import FaceTrack
+from lipwright.data.mouth import LONGEST_GAP_S
 from lipwright.data.segments import (
     BRIDGED_S,
     LEAST_FACE_PX,
@@ -15,6 +16,7 @@ from lipwright.data.segments import (
     SEVERAL,
     SHORT,
     SMALL,
+    SPARSE,
     TURNED,
     TURNED_DEG,
     Segment,
@@ -117,7 +119,24 @@ def test_what_is_too_short_is_left(seconds: float) -> None:
 def test_time_counts_not_frames() -> None:
     times_s = np.concatenate([np.arange(20) * 0.2, 4 + np.arange(40) * 0.02])
     segments = find_segments(track(60, times_s=times_s, shots=(0, 20)))
-    assert segments == [Segment(0, 20), Segment(20, 60, SHORT)]
+    assert segments == [Segment(0, 20, SPARSE), Segment(20, 60, SHORT)]
+
+
+@pytest.mark.parametrize("rate_hz", [5, 8, 8.4, 10, 15])
+def test_too_few_frames_a_second_are_not_speech(rate_hz: float) -> None:
+    (segment,) = find_segments(track(round(5 * rate_hz), rate_hz=rate_hz))
+    assert segment.reason == (None if 1 / rate_hz <= LONGEST_GAP_S else SPARSE)
+
+
+@pytest.mark.parametrize(("every", "why"), [(24, NO_FACE), (6, NO_FACE), (3, None)])
+def test_a_face_that_flickers_is_no_stretch(every: int, why: str | None) -> None:
+    lost = tuple(slice(k + 1, k + every) for k in range(0, 250, every))
+    assert find_segments(track(251, missing=lost))[0].reason == why
+
+
+def test_two_seconds_are_two_seconds_at_any_time() -> None:
+    for start_s in np.linspace(0, 5000, 77):
+        assert find_segments(track(51, times_s=start_s + np.arange(51) / 25)) == [Segment(0, 51)]
 
 
 def test_nothing_seen_is_one_rejected_segment() -> None:

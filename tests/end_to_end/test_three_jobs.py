@@ -334,7 +334,7 @@ def test_little_data_is_trained_on_for_all_epochs_and_that_is_said(
         "train", undisturbed[0], "--out", "run", "--hidden", 8, "--bptt-s", 0.1, "--device", "cpu", "--json", cwd=tmp_path
     )
     assert ran.code == 0
-    assert re.fullmatch(r"less than 10 s to train on: all 24 epochs, without validation", ran.err.strip())
+    assert re.fullmatch(r"too little footage to keep some for validation: all 24 epochs are trained", ran.err.strip())
     assert ran.json["val_loss"] is None
     assert ran.json["val_aperture_r"] is None
     assert ran.json["epochs"] == 24

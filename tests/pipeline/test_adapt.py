@@ -109,8 +109,10 @@ def test_the_lead_of_a_mouth_is_found(toy_corpus: Maker, tmp_path: Path, lead: i
     assert find_lead(base, [moved(s, alone, lead) for s in sequences]) == lead
 
 
-def test_a_lead_beyond_bounds_is_looked_for_within(toy_corpus: Maker, tmp_path: Path) -> None:
+def test_a_lead_beyond_bounds_is_no_lead(toy_corpus: Maker, tmp_path: Path) -> None:
     base, (first, *_) = made(toy_corpus(tmp_path / "corpus"), SMALL)
+    for lead in (-MOST_LEAD_STEPS - 1, MOST_LEAD_STEPS + 1):
+        assert find_lead(base, [moved(first, base, lead)]) == 0
     assert abs(find_lead(base, [moved(first, base, 3 * MOST_LEAD_STEPS)])) <= MOST_LEAD_STEPS
 
 

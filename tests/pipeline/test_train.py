@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from lipwright.data.corpus import SPLIT_GAP_S, Corpus
+from lipwright.data.corpus import SPLIT_GAP_S, Corpus, settings_hash
 from lipwright.data.errors import CorpusError, InputError, OutputExistsError
 from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.models.baselines import Ridge
@@ -422,6 +422,20 @@ def test_a_run_is_resumed_from_what_it_started_from(toy_corpus: Maker, tmp_path:
         train_model(corpus, tmp_path / "run", BASED, device="cpu", resume=True)
 
 
+def test_a_corpus_that_was_made_otherwise_since_is_not_resumed_with(toy_corpus: Maker, tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path / "corpus")
+    train_model(corpus, tmp_path / "run", QUICK, init="none", device="cpu")
+    opened = Corpus.load(corpus)
+    for row in opened.rows:
+        row["settings_hash"] = settings_hash(opened.settings | {"tracker": "another"})
+    opened.add(list(opened.rows))
+    head = json.loads((corpus / "corpus.json").read_text())
+    head["settings"]["tracker"] = "another"
+    (corpus / "corpus.json").write_text(json.dumps(head))
+    with pytest.raises(InputError, match="has been preprocessed otherwise since"):
+        train_model(corpus, tmp_path / "run", QUICK, init="none", device="cpu", resume=True)
+
+
 @pytest.mark.parametrize(("stage", "epoch"), [("train", 1), ("train on all", 1)])
 def test_a_training_from_the_base_model_is_resumed_bit_by_bit(
     toy_corpus: Maker, tmp_path: Path, stage: str, epoch: int
@@ -503,8 +517,7 @@ def test_under_ten_seconds_all_epochs_are_trained_and_nothing_is_kept_for_valida
     corpus = toy_corpus(tmp_path / "corpus", (7.0,))
     with caplog.at_level(logging.WARNING):
         report = train_model(corpus, tmp_path / "run", replace(QUICK, epochs=7), device="cpu")
-    assert "all 7 epochs, without validation" in caplog.text
-    assert "10 s" in caplog.text
+    assert "too little footage to keep some for validation: all 7 epochs are trained" in caplog.text
     assert report["val_loss"] is None
     assert report["val_aperture_r"] is None
     assert report["epochs"] == 7
