@@ -16,6 +16,9 @@ BESIDE = 0.5
 REACH = 0.75
 """From one frame to the next a face moves by less than this share of its height; by twice as much while it was lost."""
 
+SAME = 0.5
+"""Two faces of a picture whose middles are closer than this share of their height are one."""
+
 PRESENT = 0.25
 """Who is seen in less than this share of the frames that the most seen one is in was no more than passing by."""
 
@@ -29,6 +32,16 @@ HAIRLINE, CHIN = 10, 152
 def height_px(points: np.ndarray) -> np.ndarray:
     """Return the height of faces (…, 478, 3), hairline to chin, in pixels."""
     return np.linalg.norm(points[..., HAIRLINE, :2] - points[..., CHIN, :2], axis=-1)
+
+
+def distinct(faces: np.ndarray) -> np.ndarray:
+    """Return which of some faces (N, 478, 3) to keep, (M,) int64: a landmarker of several may find one twice."""
+    kept: list[int] = []
+    heights, places = height_px(faces), faces[..., :2].mean(1)
+    for k, place in enumerate(places):
+        if all(np.linalg.norm(place - places[i]) > SAME * heights[i] for i in kept):
+            kept.append(k)
+    return np.array(kept, np.int64)
 
 
 def in_front(faces: np.ndarray) -> np.ndarray:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -18,7 +19,7 @@ import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import MediaError, MissingPartError
-from lipwright.data.faces import BESIDE, MOST_FACES, choose, find_people, height_px, in_front
+from lipwright.data.faces import BESIDE, MOST_FACES, choose, distinct, find_people, height_px, in_front
 from lipwright.data.files import whole_file
 from lipwright.data.media import Media, file_sha256, read_frames
 from lipwright.data.shots import mark_shots
@@ -36,7 +37,7 @@ BLENDSHAPES = 52
 SURVEY_S = 1.0
 """How often other faces are looked for."""
 
-TRACKER_VERSION = "4"
+TRACKER_VERSION = "5"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
 
 
@@ -133,9 +134,11 @@ class Landmarker:
     ----------
     faces
         Most faces to follow. One alone is smoothed in time.
+    still
+        The frames have nothing to do with each other.
     """
 
-    def __init__(self, faces: int = 1) -> None:
+    def __init__(self, faces: int = 1, *, still: bool = False) -> None:
         path = model_path()
         with _quiet_stderr():
             try:
@@ -143,9 +146,10 @@ class Landmarker:
             except ImportError as error:
                 raise MissingPartError(f"mediapipe cannot be imported ({error}); pip install 'mediapipe<0.10.32'") from error
             tasks = mp.tasks
+            modes = tasks.vision.RunningMode
             options = tasks.vision.FaceLandmarkerOptions(
                 base_options=tasks.BaseOptions(model_asset_path=str(path)),
-                running_mode=tasks.vision.RunningMode.VIDEO,
+                running_mode=modes.IMAGE if still else modes.VIDEO,
                 num_faces=faces,
                 output_face_blendshapes=True,
             )
@@ -153,6 +157,7 @@ class Landmarker:
         self._image: Any = mp.Image
         self._format = mp.ImageFormat.SRGB
         self._last_ms = -1
+        self._still = still
 
     def __call__(self, rgb: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Find the face in the next frame, or one of several; as `find_all`, without N, or None if there is none."""
@@ -180,22 +185,95 @@ class Landmarker:
         first = self._last_ms < 0
         self._last_ms = max(self._last_ms + 1, round(time_s * 1000))
         image = self._image(image_format=self._format, data=rgb)
-        if first:
-            with _quiet_stderr():
-                result = self._landmarker.detect_for_video(image, self._last_ms)
-        else:
-            result = self._landmarker.detect_for_video(image, self._last_ms)
+        with _quiet_stderr() if first else nullcontext():
+            result = self._landmarker.detect(image) if self._still else self._landmarker.detect_for_video(image, self._last_ms)
         height, width = rgb.shape[:2]
         faces = [[(p.x * width, p.y * height, p.z * width) for p in face] for face in result.face_landmarks]
-        blendshapes = [[b.score for b in face] for face in result.face_blendshapes]
-        return np.array(faces, np.float32).reshape(-1, POINTS, 3), np.array(blendshapes, np.float32).reshape(-1, BLENDSHAPES)
+        scores = [[b.score for b in face] for face in result.face_blendshapes]
+        points = np.array(faces, np.float32).reshape(-1, POINTS, 3)
+        blendshapes = np.array(scores, np.float32).reshape(-1, BLENDSHAPES)
+        kept = distinct(points)
+        return points[kept], blendshapes[kept]
 
     def __enter__(self) -> Landmarker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End MediaPipe's threads."""
         with _quiet_stderr():
             self._landmarker.close()
+
+
+Corner = tuple[int, int]
+"""Left and top of a square whose side is the shorter one of the picture."""
+
+
+def _cut(rgb: np.ndarray, corner: Corner) -> np.ndarray:
+    left, top = corner
+    side = min(rgb.shape[:2])
+    return np.ascontiguousarray(rgb[top : top + side, left : left + side])
+
+
+def find_small(find: Landmarker, rgb: np.ndarray) -> np.ndarray:
+    """Find faces (N, 478, 3) in squares along a picture's longer side: in the whole of it, the detector misses small ones.
+
+    `find` is for still frames.
+    """
+    height, width = rgb.shape[:2]
+    found = np.zeros((0, POINTS, 3), np.float32)
+    over, side = abs(width - height), min(width, height)
+    # Each overlaps the next by half, so that no face is cut by all. A square picture has been searched already.
+    for offset in np.linspace(0, over, math.ceil(2 * over / side) + 1).astype(int).tolist() if over else []:
+        corner = (offset, 0) if width > height else (0, offset)
+        faces, _ = find.find_all(_cut(rgb, corner), 0.0)
+        found = np.concatenate([found, faces + np.array([*corner, 0], np.float32)])
+    return found[distinct(found)]
+
+
+class Follower:
+    """Finds one face in the successive frames of one shot; if it is too small for the whole picture, in a square around it."""
+
+    def __init__(self) -> None:
+        self._landmarker = Landmarker()
+        self._corner: Corner | None = None
+        self._searched_s = -math.inf
+
+    def __call__(self, rgb: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Find the face in the next frame; as `Landmarker`."""
+        face = self._find(rgb, time_s)
+        if face is None and time_s - self._searched_s >= SURVEY_S:
+            self._searched_s = time_s
+            if (corner := self._search(rgb)) != self._corner:
+                self._landmarker.close()
+                self._landmarker, self._corner = Landmarker(), corner
+                face = self._find(rgb, time_s)
+        return face
+
+    def _find(self, rgb: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+        if self._corner is None:
+            return self._landmarker(rgb, time_s)
+        face = self._landmarker(_cut(rgb, self._corner), time_s)
+        return face and (face[0] + np.array([*self._corner, 0], np.float32), face[1])
+
+    def _search(self, rgb: np.ndarray) -> Corner | None:
+        """Return where a square around the largest small face stands."""
+        with Landmarker(still=True) as find:
+            faces = find_small(find, rgb)
+        if not len(faces):
+            return None
+        middle = faces[height_px(faces).argmax(), :, :2].mean(0)
+        height, width = rgb.shape[:2]
+        left, top = np.clip(middle - min(height, width) / 2, 0, [width - min(height, width), height - min(height, width)])
+        return round(float(left)), round(float(top))
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._landmarker.close()
 
 
 def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +286,7 @@ def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndar
         NaN without a face.
     """
     points, shapes = [], []
-    with Landmarker() as find:
+    with Follower() as find:
         for time, rgb in images:
             face = find(rgb, float(time))
             points.append(face[0] if face else np.full((POINTS, 3), np.nan, np.float32))
@@ -264,9 +342,14 @@ def _follow_chosen(shot: Shot, which: str, place: np.ndarray | None) -> tuple[np
 
 
 def track_faces(
-    media: Media, *, which: str | None = None, threads: int = 0, progress: Callable[[int, int], None] | None = None
+    media: Media,
+    *,
+    which: str | None = None,
+    within_s: tuple[float, float] = (-math.inf, math.inf),
+    threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> FaceTrack:
-    """Follow one face through a whole video, shot by shot, without the cache.
+    """Follow one face through a video, shot by shot, without the cache.
 
     Parameters
     ----------
@@ -274,6 +357,8 @@ def track_faces(
         From `probe`.
     which
         Which of several faces, out of `WHICH`; None: the first that is found.
+    within_s
+        Only through the frames from the first of these times up to the second.
     threads
         Decoder threads, as in `read_frames`.
     progress
@@ -289,7 +374,11 @@ def track_faces(
     times_s: list[float] = []
 
     def images() -> Iterator[tuple[Fraction, np.ndarray]]:
-        for frame in read_frames(media, threads=threads):
+        start_s, end_s = within_s
+        from_pts = None if start_s == -math.inf else math.ceil((Fraction(start_s) + media.zero) / video.time_base)
+        for frame in read_frames(media, threads=threads, from_pts=from_pts):
+            if frame.time >= end_s:
+                return
             pts.append(frame.pts)
             times_s.append(float(frame.time))
             yield frame.time, frame.rgb()

@@ -15,6 +15,14 @@ BEHIND = 2
 """A cut is one picture that differs far more from the one before than the pictures around it do: so many each way."""
 
 
+def small_bgr(rgb: np.ndarray) -> np.ndarray:
+    """Return a picture as PySceneDetect compares it."""
+    import cv2
+
+    size = (WIDE_PX, max(2, round(WIDE_PX * rgb.shape[0] / rgb.shape[1])))
+    return cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+
+
 def mark_shots(frames: Iterable[tuple[Fraction, np.ndarray]]) -> Iterator[tuple[int, Fraction, np.ndarray]]:
     """Number the shots that frames belong to.
 
@@ -33,17 +41,14 @@ def mark_shots(frames: Iterable[tuple[Fraction, np.ndarray]]) -> Iterator[tuple[
     time, rgb
         As given.
     """
-    import cv2
     from scenedetect import AdaptiveDetector, FrameTimecode
 
     detector = AdaptiveDetector(min_scene_len=1, window_width=BEHIND)
     waiting: deque[tuple[Fraction, np.ndarray]] = deque()
     shot = 0
     for index, (time, rgb) in enumerate(frames):
-        size = (WIDE_PX, max(2, round(WIDE_PX * rgb.shape[0] / rgb.shape[1])))
-        small = cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
         # The detector counts frames; times stay ours.
-        cuts = detector.process_frame(FrameTimecode(index, fps=1.0), small)
+        cuts = detector.process_frame(FrameTimecode(index, fps=1.0), small_bgr(rgb))
         waiting.append((time, rgb))
         if len(waiting) > BEHIND:
             shot += any(cut.frame_num == index - BEHIND for cut in cuts)

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "check_videos": "check",
     "preprocess_corpus": "preprocess",
     "train_model": "train",
     "render_video": "render",

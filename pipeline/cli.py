@@ -180,6 +180,61 @@ def _tell(result: dict[str, Any], as_json: bool, words: Callable[[], str]) -> No
 
 
 @_command
+def check(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Videos, or folders of them.")],
+    *,
+    common: Common,
+) -> None:
+    """Say what preprocess would make of videos, and what is wrong with them, before any work is spent."""
+    from lipwright.pipeline import check_videos
+
+    with _progress(common.quiet) as progress:
+        result = check_videos(videos, progress=progress)
+    _tell(result, common.json, lambda: _checked(result))
+    failed = sum(clip["verdict"] == "not usable" for clip in result["clips"])
+    if failed:
+        of = len(result["clips"])
+        raise _Failure(EXIT_SOME_FAILED if failed < of else EXIT_INPUT, f"{failed} of {of} videos cannot be used")
+
+
+def _checked(result: dict[str, Any]) -> str:
+    """Lay out what videos are like, one a row; below, what is wrong with them."""
+    from lipwright.data.sync import CONFIDENT
+
+    rows = [["", "verdict", "s", "picture", "rate", "face", "pixels", "turned", "faces", "cuts", "speech", "noise", "lag"]]
+    words = []
+    for clip in result["clips"]:
+        name = Path(clip["path"]).name
+
+        def told(form: str, *keys: str, of: dict[str, Any] = clip) -> str:
+            values = [of.get(key) for key in keys]
+            return "–" if None in values else form.format(*values)
+
+        rows.append(
+            [
+                name,
+                clip["verdict"],
+                told("{:.0f}", "seconds"),
+                told("{}x{}", "width", "height"),
+                told("{:.4g}", "average_rate") + ("~" if clip.get("rate") == "variable" else ""),
+                told("{:.0%}", "face_rate"),
+                told("{}", "face_px"),
+                told("{}°", "yaw_deg"),
+                told("{}", "faces"),
+                told("{}", "cuts"),
+                told("{:.0%}", "speech_share"),
+                told("{:.0f} dB", "noise_db"),
+                told("{:+.0f} ms", "lag_ms") if (clip["lag_confidence"] or 0) >= CONFIDENT else "?",
+            ]
+        )
+        spans = ", ".join(f"{a:.1f}–{b:.1f}" for a, b in clip["ranges"])
+        if clip["verdict"] == "in part":
+            words.append(f"{name}: can be used in {spans} s")
+        words += [f"{name}: {line}" for line in clip["reasons"] + clip["advice"]]
+    return "\n".join([_columns(rows), *words])
+
+
+@_command
 def preprocess(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", help="Corpus folder to make or to add to.")],

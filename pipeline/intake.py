@@ -94,7 +94,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
             flaws = _flaws(track)
             raise FaceError(f"{source.path} never shows a face for {LEAST_S:g} s that can be learned from ({flaws}){advice}")
         heard = compute_features(samples, features)
-        lag, late = _measure_lag(samples, features, heard, track)
+        lag, late = measure_lag(samples, features, heard, track)
         if lag is not None:
             common |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence, "lag_corrected": late}
         late_s = lag.lag_ms / 1000 if lag is not None and late else 0.0
@@ -125,16 +125,16 @@ def _flaws(track: FaceTrack) -> str:
     return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s in {len(track.shots)} shots"
 
 
-def _measure_lag(
-    samples: np.ndarray, features: FeatureSettings, heard: np.ndarray, track: FaceTrack
-) -> tuple[Lag | None, bool]:
+def measure_lag(samples: np.ndarray, features: FeatureSettings, heard: np.ndarray, track: FaceTrack) -> tuple[Lag | None, bool]:
     """Compare the mouth with what the base model hears; return the lag, one for all of a file, and whether to correct it."""
     from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
     model = load_model()
+    mouth, (usable, _) = measure_mouth(track), usable_frames(track)
+    if not usable.any():
+        return None, False
     if (own := feature_settings(model)) != features:
         heard = compute_features(samples, own)
-    mouth, (usable, _) = measure_mouth(track), usable_frames(track)
     xyz, valid = interpolate(track.times_s, mouth, usable, np.arange(len(heard)) / STEP_HZ)
     said = predict_mouth(model, heard, measure_speaker(mouth[usable]))
     lag = find_lag(aperture(said.xyz), aperture(xyz), valid)

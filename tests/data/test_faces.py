@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lipwright.data.faces import WHICH, choose, find_people, height_px, in_front
+from lipwright.data.faces import WHICH, choose, distinct, find_people, height_px, in_front
 
 
 def face(x: float, height: float = 100, y: float = 200) -> np.ndarray:
@@ -28,6 +28,12 @@ def test_a_far_smaller_face_is_background() -> None:
     assert len(in_front(faces((100, 100), (300, 60), (500, 40)))) == 2
     assert len(in_front(faces((100, 100)))) == 1
     assert len(in_front(faces())) == 0
+
+
+def test_a_face_that_is_found_twice_is_one() -> None:
+    seen = faces((100, 100), (300, 80), (120, 95), (301, 82), (600, 40))
+    assert distinct(seen).tolist() == [0, 1, 4]
+    assert distinct(faces()).tolist() == []
 
 
 def test_people_are_followed_in_whatever_order_faces_come() -> None:

@@ -164,6 +164,31 @@ def test_each_choice_has_its_own_track(pair: Path, isolated_cache: Path) -> None
     assert len(list((isolated_cache / "tracks").glob("feed-*"))) == 2
 
 
+@pytest.mark.parametrize("tall", [False, True])
+def test_a_face_too_small_for_the_whole_picture_is_followed_in_a_square(talk, tall: bool) -> None:
+    faces = [f.rgb() for f in read_frames(probe(talk.path), threads=1)][:60]
+    wide = np.full((60, 400, 1500, 3), 120, np.uint8)
+    for k in range(15, 60):  # nobody is there before
+        there = 900 + 3 * k
+        wide[k, 150:310, there : there + 160] = cv2.resize(faces[k], (160, 160), interpolation=cv2.INTER_AREA)
+    pictures = [np.ascontiguousarray(w.transpose(1, 0, 2)) if tall else w for w in wide]
+    if tall:  # the face stays upright
+        for k in range(15, 60):
+            pictures[k][900 + 3 * k : 1060 + 3 * k, 150:310] = wide[k, 150:310, 900 + 3 * k : 1060 + 3 * k]
+    with Landmarker(still=True) as find:
+        assert find(pictures[30], 0.0) is None
+    points, blendshapes = track_images((Fraction(k, 25), picture) for k, picture in enumerate(pictures))
+    found = np.isfinite(points[:, 0, 0])
+    assert not found[:15].any()
+    assert found[26:].all()  # looked for once a second
+    assert np.isfinite(blendshapes[found]).all()
+    along, across = (1, 0) if tall else (0, 1)
+    nose = points[26:, 4]
+    left = 900 + 3 * np.arange(26, 60)
+    assert ((nose[:, along] > left + 30) & (nose[:, along] < left + 130)).all()
+    assert ((nose[:, across] > 180) & (nose[:, across] < 280)).all()
+
+
 def test_no_images_have_no_rows() -> None:
     points, shapes = track_images([])
     assert points.shape == (0, POINTS, 3)

@@ -55,6 +55,26 @@ def _audio_s(path: Path) -> float:
 # From a talking video to a lip-synced one -----------------------------------------------------------------------------
 
 
+def test_check_says_what_can_be_used(lipwright: Any, lesson: Path, talk: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    ran = lipwright("check", lesson, talk.path, tmp_path / "broken.mp4", "--json", cwd=tmp_path)
+    assert ran.code == 5
+    assert ran.json.keys() == {"clips", "elapsed_s"}
+    assert [clip["verdict"] for clip in ran.json["clips"]] == ["usable", "usable", "not usable"]
+    for clip in ran.json["clips"]:
+        assert clip.keys() >= {"path", "verdict", "reasons", "lag_ms", "lag_confidence", "face_rate", "ranges"}
+    assert ran.err.strip() == "lipwright: 1 of 3 videos cannot be used"
+    words = lipwright("check", talk.path, tmp_path / "broken.mp4", cwd=tmp_path)
+    assert words.code == 5
+    head, own, other, *lines = words.out.splitlines()
+    assert head.split()[:2] == ["verdict", "s"]
+    assert own.split()[:2] == ["talk.mp4", "usable"]
+    assert other.split()[:3] == ["broken.mp4", "not", "usable"]
+    assert any(line.startswith("broken.mp4: cannot be read as video or audio") for line in lines)
+    assert lipwright("check", tmp_path / "broken.mp4", cwd=tmp_path).code == 3
+    assert list(tmp_path.iterdir()) == [tmp_path / "broken.mp4"]
+
+
 def test_preprocess_reports_its_rows(trained: Any, lesson: Path) -> None:
     report = trained.preprocessed
     assert report.keys() == {"clips", "seconds", "frames", "elapsed_s"}
