@@ -29,6 +29,7 @@ from lipwright.data.landmarks import TRACKER_VERSION
 from lipwright.data.mouth import MouthTrack, Speaker, interpolate
 from lipwright.data.segments import BOUNDS
 from lipwright.data.sync import SYNC_VERSION
+from lipwright.data.voice import knows_voices
 
 VERSION = 1
 Row = dict[str, Any]
@@ -49,7 +50,13 @@ SPLIT_GAP_S = 1.0
 
 def settings_of(features: FeatureSettings) -> dict[str, Any]:
     """Return everything that a clip's content depends on, as JSON values."""
-    return {"features": features.to_dict(), "tracker": TRACKER_VERSION, "segments": BOUNDS, "sync": SYNC_VERSION}
+    return {
+        "features": features.to_dict(),
+        "tracker": TRACKER_VERSION,
+        "segments": BOUNDS,
+        "sync": SYNC_VERSION,
+        "voices": knows_voices(),
+    }
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -67,6 +74,8 @@ class Clip:
         100 steps a second from the segment's start.
     audio : ndarray, shape (N,), int16
         16 kHz mono.
+    other_sound : ndarray, shape (T,), bool
+        Where music or the like is heard, and nobody speaks: a mouth says nothing about it.
     times_s : ndarray, shape (F,), float64
         Of the video frames, from the segment's start.
     mouth : ndarray, shape (F, 40, 3), float32
@@ -80,6 +89,7 @@ class Clip:
 
     features: np.ndarray
     audio: np.ndarray
+    other_sound: np.ndarray
     times_s: np.ndarray
     mouth: np.ndarray
     rotation: np.ndarray
@@ -89,10 +99,10 @@ class Clip:
     valid: np.ndarray
 
     def mouth_track(self, speaker: Speaker) -> MouthTrack:
-        """Return the mouth on the features' 100 Hz grid."""
+        """Return the mouth on the features' 100 Hz grid; it is not valid where other sound than speech is heard."""
         steps = np.arange(len(self.features)) / STEP_HZ
         xyz, valid = interpolate(self.times_s, self.mouth, self.valid, steps)
-        return MouthTrack(xyz, valid, speaker)
+        return MouthTrack(xyz, valid & ~self.other_sound, speaker)
 
 
 class Corpus:

@@ -38,8 +38,9 @@ BOUNDS = {
 }
 """What segments depend on, as JSON values."""
 
-NO_FACE, TURNED, SMALL, SEVERAL, SHORT, SPARSE, NO_SOUND = (
+NO_FACE, TURNED, SMALL, SEVERAL, SHORT, SPARSE, NO_SOUND, OTHER_SOUND = (
     "no face", "head turned away", "face too small", "several faces", "too short", "too few frames a second", "no sound",
+    "music or other sound",
 )  # fmt: skip
 FLAWS = (NO_FACE, TURNED, SMALL, SEVERAL)
 """What may be wrong with a frame."""

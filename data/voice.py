@@ -1,19 +1,26 @@
-"""Sound → where somebody speaks, and how good the recording is, by its levels alone."""
+"""Sound → where somebody speaks, where something else is heard, and how good the recording is."""
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ
-from lipwright.data.features import STEP_HZ, FeatureSettings, frame_energy_db
+from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, frame_energy_db
 
 BELOW_LOUD_DB = 25.0
 """Speech is at most so far below the loud moments …"""
 
 ABOVE_NOISE_DB = 6.0
 """… and at least so far above the noise."""
+
+LEAST_OTHER_S = 1.0
+"""Music or applause lasts so long; a door or a cough does not."""
 
 PAUSE_S = 0.2
 """A shorter pause is part of speech: the closure of a stop."""
@@ -66,3 +73,47 @@ def find_speech(samples: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     loud = level_db > max(loud_db - BELOW_LOUD_DB, noise_db + ABOVE_NOISE_DB)
     wide = round(PAUSE_S * STEP_HZ)
     return binary_closing(np.pad(loud, wide), np.ones(wide, bool))[wide:-wide]
+
+
+def knows_voices() -> bool:
+    """Say whether silero-vad is installed (`lipwright[voice]`), which tells voices from other sound."""
+    try:
+        return importlib.util.find_spec("silero_vad") is not None
+    except ValueError:  # barred from being imported
+        return False
+
+
+@cache
+def _silero() -> tuple[Any, Any]:
+    """Return the detector, and what runs it over samples."""
+    import torch
+
+    threads = torch.get_num_threads()
+    import silero_vad  # sets the number of threads, to 1, for everybody
+
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its file is of TorchScript
+        return silero_vad.load_silero_vad(), silero_vad.get_speech_timestamps
+
+
+def find_other_sound(samples: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Say of each step whether it is in a second or more of sound as loud as speech in which nobody speaks: music, applause.
+
+    Silero VAD tells (`knows_voices`); where it is not installed, such sound is not told from speech.
+
+    Returns
+    -------
+    ndarray, shape (1 + N // 160,), bool
+    """
+    from scipy.ndimage import binary_opening
+
+    other = find_speech(samples, settings)
+    if not knows_voices():
+        return np.zeros_like(other)
+    import torch
+
+    model, run = _silero()
+    for span in run(torch.from_numpy(samples), model, sampling_rate=SAMPLE_RATE_HZ):
+        other[span["start"] // HOP : -(-span["end"] // HOP)] = False
+    return binary_opening(other, np.ones(round(LEAST_OTHER_S * STEP_HZ), bool))

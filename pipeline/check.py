@@ -23,7 +23,7 @@ from lipwright.data.mouth import LONGEST_GAP_S
 from lipwright.data.segments import FLAWS, LEAST_FACE_PX, LEAST_S, NO_FACE, SEVERAL, SMALL, TURNED, find_segments, usable_frames
 from lipwright.data.shots import small_bgr
 from lipwright.data.sync import Lag
-from lipwright.data.voice import Levels, find_speech, measure_levels
+from lipwright.data.voice import Levels, find_other_sound, find_speech, measure_levels
 from lipwright.pipeline.intake import CORRECTED_FROM_S, LEAST_CORRECTED_MS, QUIETEST_DB, measure_lag
 from lipwright.pipeline.preprocess import find_sources
 from lipwright.pipeline.progress import Progress
@@ -173,15 +173,18 @@ def _check(path: Path, clip: dict[str, Any]) -> None:
     }
     settings = FeatureSettings()
     samples, levels, speech = None, None, np.zeros(int(times_s[-1] * STEP_HZ) + 1, bool)
+    other = speech
     if media.audio is not None:
         samples = read_speech(media)
-        levels, speech = measure_levels(samples, settings), find_speech(samples, settings)
+        levels, other = measure_levels(samples, settings), find_other_sound(samples, settings)
+        speech = find_speech(samples, settings) & ~other
+        clip["other_sound_share"] = round(float(other.mean()), 3)
         clip |= _hear(media, samples, levels, speech)
     look = _look(media, times_s, speech)
     clip |= _see(look)
     lag = None
     if samples is not None and levels is not None and levels.loud_db >= QUIETEST_DB:
-        lag, _ = measure_lag(samples, settings, compute_features(samples, settings), look.track)
+        lag, _ = measure_lag(samples, settings, compute_features(samples, settings), other, look.track)
         if lag is not None:
             clip |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence}
     _judge(clip, look, shown_s, levels, lag)
@@ -371,6 +374,8 @@ def _advise_on_sound(clip: dict[str, Any], levels: Levels, advice: list[str]) ->
         advice.append(f"speech is only {levels.loud_db - levels.noise_db:.0f} dB above the noise, or there is music under it")
     if levels.treble_db < LEAST_TREBLE_DB:
         advice.append("the sound has nothing above 3.6 kHz, like a telephone's: s and f are hard to tell")
+    if clip["other_sound_share"] > RARE:
+        advice.append(f"music or other sound, and no voice, in {clip['other_sound_share']:.0%} of the time: it is left out")
     if clip["speech_share"] < LEAST_SPEECH:
         advice.append(f"somebody speaks in {clip['speech_share']:.0%} of the time only")
 

@@ -17,8 +17,9 @@ from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, 
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
-from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, Segment, find_segments, usable_frames
+from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, Segment, find_segments, usable_frames
 from lipwright.data.sync import Lag, find_lag
+from lipwright.data.voice import find_other_sound
 
 QUIETEST_DB = -60.0
 """A source whose loud moments stay under this has no speech to learn from."""
@@ -28,6 +29,9 @@ CORRECTED_FROM_S = 20.0
 
 LEAST_CORRECTED_MS = 75.0
 """Of people in sync, mouths move up to 65 ms earlier or later than the base model says: that is theirs (`docs/corpora.md`)."""
+
+MOST_OTHER = 0.5
+"""A segment with music or the like, and no voice, in more than this share of it is left out; in less, those moments are."""
 
 GRID_S = 0.025
 """Of a stretch of frames, the steps inside of it are shorter by less than this."""
@@ -88,29 +92,33 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         frames, face_rate = len(track.pts), round(float(track.found.mean()), 4)
         rate = rate_of(track.times_s)
         common["rate"] = "variable" if rate is None else str(rate)
+        other = find_other_sound(samples, features)
         segments = find_segments(track)
         if all(s.reason for s in segments):
             advice = "; say which one with --face" if track.crowded.any() else ""
             flaws = _flaws(track)
             raise FaceError(f"{source.path} never shows a face for {LEAST_S:g} s that can be learned from ({flaws}){advice}")
         heard = compute_features(samples, features)
-        lag, late = measure_lag(samples, features, heard, track)
+        lag, late = measure_lag(samples, features, heard, other, track)
         if lag is not None:
             common |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence, "lag_corrected": late}
         late_s = lag.lag_ms / 1000 if lag is not None and late else 0.0
         which = f"-{source.face}" if source.face else ""
         rows: list[Row] = []
         for segment in segments:
-            row, clip = _take_segment(segment, track, late_s, samples, heard)
+            row, clip = _take_segment(segment, track, late_s, samples, heard, other)
             reason = segment.reason
             if reason is None and row["end_s"] - row["start_s"] < LEAST_S - GRID_S:
                 reason = NO_SOUND
+            if reason is None and row["other_sound_s"] > MOST_OTHER * (row["end_s"] - row["start_s"]):
+                reason = OTHER_SOUND
             row["id"] = f"{sha256[:12]}-{round(1000 * row['start_s'])}{which}"
             if reason is None:
                 save_clip(folder / "clips" / f"{row['id']}.safetensors", clip)
             rows.append(row | common | {"status": "rejected" if reason else "ok", "reason": reason})
         if all(row["reason"] for row in rows):
-            raise MediaError(f"{source.path} has no sound where its face could be learned from")
+            heard_there = " and ".join(sorted({row["reason"] for row in rows} & {NO_SOUND, OTHER_SOUND}))
+            raise MediaError(f"{source.path} has no speech where its face could be learned from ({heard_there})")
     except InputError as error:
         ends = {"id": f"{sha256[:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
         return [ends | common | {"status": "rejected", "reason": str(error)}]
@@ -125,7 +133,9 @@ def _flaws(track: FaceTrack) -> str:
     return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s in {len(track.shots)} shots"
 
 
-def measure_lag(samples: np.ndarray, features: FeatureSettings, heard: np.ndarray, track: FaceTrack) -> tuple[Lag | None, bool]:
+def measure_lag(
+    samples: np.ndarray, features: FeatureSettings, heard: np.ndarray, other: np.ndarray, track: FaceTrack
+) -> tuple[Lag | None, bool]:
     """Compare the mouth with what the base model hears; return the lag, one for all of a file, and whether to correct it."""
     from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
@@ -137,13 +147,13 @@ def measure_lag(samples: np.ndarray, features: FeatureSettings, heard: np.ndarra
         heard = compute_features(samples, own)
     xyz, valid = interpolate(track.times_s, mouth, usable, np.arange(len(heard)) / STEP_HZ)
     said = predict_mouth(model, heard, measure_speaker(mouth[usable]))
-    lag = find_lag(aperture(said.xyz), aperture(xyz), valid)
+    lag = find_lag(aperture(said.xyz), aperture(xyz), valid & ~other)
     enough = bool(valid.sum() >= CORRECTED_FROM_S * STEP_HZ)
     return lag, lag is not None and lag.confident and enough and abs(lag.lag_ms) > LEAST_CORRECTED_MS
 
 
 def _take_segment(
-    segment: Segment, track: FaceTrack, late_s: float, samples: np.ndarray, heard: np.ndarray
+    segment: Segment, track: FaceTrack, late_s: float, samples: np.ndarray, heard: np.ndarray, other: np.ndarray
 ) -> tuple[Row, Clip]:
     """Return what a segment's row says of its frames, and its clip.
 
@@ -168,9 +178,11 @@ def _take_segment(
         "end_s": end / STEP_HZ,
         "frames": len(times_s),
         "face_rate": round(float(usable.mean()), 4),
+        "other_sound_s": int(other[start:end].sum()) / STEP_HZ,
     }
     clip = Clip(
         features=heard[start:end],
+        other_sound=other[start:end],
         audio=np.clip(np.round(samples[start * HOP : end * HOP] * 32767), -32768, 32767).astype(np.int16),
         times_s=times_s - start / STEP_HZ,
         mouth=np.nan_to_num(measure_mouth(cut)),

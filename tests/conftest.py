@@ -140,6 +140,25 @@ def babble() -> Callable[..., Samples]:
     return make
 
 
+@pytest.fixture(scope="session")
+def music() -> Callable[..., Samples]:
+    """Return the maker of music, (N,) at 16 kHz: chords that are struck twice a second, and a drum."""
+
+    def make(duration_s: float, seed: int = 0, level: float = 0.1) -> Samples:
+        rng = np.random.default_rng(seed)
+        time = np.arange(round(duration_s * 16000)) / 16000
+        out = np.zeros(len(time))
+        for begin_s in np.arange(0, duration_s, 0.5):
+            since = time - begin_s
+            struck = np.where(since >= 0, np.exp(-2 * np.maximum(since, 0)), 0)
+            root_hz = rng.choice([220, 247, 262, 294, 330, 349, 392])
+            out += struck * sum(np.sin(2 * np.pi * root_hz * ratio * since) for ratio in (1, 1.25, 1.5, 2))
+            out += 2 * np.where(since >= 0, np.exp(-160 * np.maximum(since, 0)), 0) * rng.normal(0, 1, len(time))
+        return (level * out).astype(np.float32)
+
+    return make
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ def clip(seconds: float = 2.0, seed: int = 0, rate: float = 25.0) -> Clip:
     return Clip(
         features=rng.normal(0, 1, (steps, 28)).astype(np.float32),
         audio=rng.integers(-9000, 9000, int(seconds * 16000)).astype(np.int16),
+        other_sound=rng.random(steps) > 0.9,
         times_s=np.arange(frames) / rate,
         mouth=mouth,
         rotation=rng.normal(0, 1, (frames, 3, 3)),
@@ -170,7 +171,8 @@ def test_the_mouth_of_a_clip_stands_on_the_features_grid() -> None:
     assert len(track.xyz) == len(given.features)
     steps = np.round(given.times_s * 100).astype(int)
     np.testing.assert_allclose(track.xyz[steps][given.valid], given.mouth[given.valid], atol=1e-6)
-    assert track.valid[steps][given.valid].all()
+    assert not track.valid[given.other_sound].any()
+    assert track.valid[steps[given.valid & ~given.other_sound[steps]]].all()
     assert not track.valid[steps.max() + 1 :].any()
     opening = aperture(given.mouth[given.valid])
     assert track.speaker.scale == pytest.approx(np.percentile(opening, 90) - np.percentile(opening, 5), abs=1e-5)

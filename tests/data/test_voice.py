@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lipwright.data.audio import read_speech
 from lipwright.data.features import FeatureSettings
-from lipwright.data.voice import find_speech, measure_levels
+from lipwright.data.media import probe
+from lipwright.data.voice import find_other_sound, find_speech, knows_voices, measure_levels
 
 FEATURES = FeatureSettings()
 
@@ -53,3 +58,42 @@ def test_a_telephone_is_told_by_its_missing_treble(tone: Callable[..., np.ndarra
     assert measure_levels(low, FEATURES).treble_db < -50
     assert measure_levels(low + tone(2.0, hz=6000)[0], FEATURES).treble_db > -10
     assert measure_levels(low[:500], FEATURES).treble_db < -10  # less than a block
+
+
+@pytest.fixture(scope="module")
+def voice(talk: Any) -> np.ndarray:
+    return read_speech(probe(talk.path))
+
+
+@pytest.mark.parametrize("level", [0.05, 0.2])
+def test_music_is_told_from_speech(voice: np.ndarray, music: Callable[..., np.ndarray], level: float) -> None:
+    sound = np.concatenate([voice, music(6.0, level=level), voice])
+    other = find_other_sound(sound, FEATURES)
+    assert other.shape == (1 + len(sound) // 160,)
+    border = len(voice) // 160
+    assert other[border + 50 : border + 550].all()
+    assert not other[: border - 10].any()
+    assert not other[border + 660 :].any()
+
+
+def test_silence_is_no_other_sound_nor_is_speech_over_music(voice: np.ndarray, music: Callable[..., np.ndarray]) -> None:
+    for sound in (voice, np.concatenate([voice, np.zeros(48_000, np.float32), voice])):
+        assert not find_other_sound(sound, FEATURES).any()
+    assert find_other_sound(voice + music(len(voice) / 16000, level=0.01)[: len(voice)], FEATURES).mean() < 0.1
+
+
+def test_without_the_package_nothing_is_told(
+    voice: np.ndarray, music: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    assert not knows_voices()
+    assert not find_other_sound(np.concatenate([voice, music(3.0)]), FEATURES).any()
+
+
+def test_the_number_of_threads_stays(voice: np.ndarray) -> None:
+    code = (
+        "import numpy, torch; torch.set_num_threads(2); from lipwright.data.voice import find_other_sound as f; "
+        "from lipwright.data.features import FeatureSettings as S; f(numpy.ones(32000, numpy.float32), S()); "
+        "print(torch.get_num_threads())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "2"

@@ -67,6 +67,7 @@ def toy_corpus(opened: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Path
             clip = Clip(
                 features=compute_features(audio / np.float32(32768))[:steps],
                 audio=audio,
+                other_sound=np.zeros(steps, bool),
                 times_s=times,
                 mouth=opened(0.3 * np.interp(times, knots, curve)),
                 rotation=np.tile(np.eye(3), (frames, 1, 1)),

@@ -18,7 +18,7 @@ from lipwright.data.features import FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import LIPS, Speaker
-from lipwright.data.segments import NO_FACE, NO_SOUND
+from lipwright.data.segments import NO_FACE, NO_SOUND, OTHER_SOUND
 from lipwright.pipeline import intake
 from lipwright.pipeline.intake import LEAST_CORRECTED_MS, Source, take_in
 from lipwright.pipeline.predict import load_model, predict_mouth
@@ -79,6 +79,25 @@ def test_a_segment_after_the_end_of_the_sound_is_left(broken_up: Path, encode: C
     rows, clips = take(path, tmp_path / "corpus")
     assert [row["reason"] for row in rows] == [None, NO_FACE, NO_SOUND]
     assert len(clips) == 1
+
+
+@pytest.mark.parametrize(("music_s", "why"), [(2.4, None), (4.5, OTHER_SOUND)])
+def test_music_is_no_training_material(
+    talk: Any, encode: Callable[..., Path], music: Callable[..., np.ndarray], tmp_path: Path, music_s: float, why: str | None
+) -> None:
+    pictures = [(frame.time, frame.yuv()) for frame in read_frames(probe(talk.path))]
+    sound = read_speech(probe(talk.path)).copy()
+    first = len(sound) - round(music_s * 16000)
+    sound[first:] = music(music_s)
+    path = encode("music.mp4", video=pictures, audio=[(Fraction(0), sound[None])], audio_rate_hz=16000)
+    (row,), clips = take(path, tmp_path / "corpus")
+    if why is not None:
+        assert row["reason"] == f"{path} has no speech where its face could be learned from ({why})"
+        return
+    assert row["other_sound_s"] == pytest.approx(music_s, abs=0.3)
+    valid = clips[0].mouth_track(Speaker(np.zeros((40, 3), np.float32), 0.2)).valid
+    assert valid[20 : first // 160 - 20].all()
+    assert not valid[first // 160 + 20 :].any()
 
 
 def test_a_video_that_is_too_short_is_told_so(talk: Any, encode: Callable[..., Path], tmp_path: Path) -> None:
