@@ -74,7 +74,7 @@ def histogram(
             tall = height * many[k] / most
             parts.append(
                 f'<rect class="{style}" x="{k * width + 1:.1f}" width="{width - 2:.1f}" y="{14 + height - stood[k] - tall:.1f}"'
-                f' height="{tall:.1f}"><title>{edges[k]:g} to {edges[k + 1]:g} {unit}: {many[k]} {what}</title></rect>'
+                f' height="{tall:.1f}"><title>{edges[k]:g} to {edges[k + 1]:g} {unit}, {what}: {many[k]}</title></rect>'
             )
             stood[k] += tall
     peak = int(stood.argmax())

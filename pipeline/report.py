@@ -148,6 +148,11 @@ def _more(count: int, what: str) -> str:
     return f'<p class="note after">{_many(count, f"more {what}")}, in <code>manifest.jsonl</code>.</p>' if count > 0 else ""
 
 
+def _box(table: str) -> str:
+    """Keep a long table low: it scrolls."""
+    return f'<div class="box lines" tabindex="0">{table}</div>'
+
+
 def _section(title: str, note: str, content: str) -> str:
     return f'<section>\n<h2>{title}</h2>\n<p class="note">{note}</p>\n{content}\n</section>'
 
@@ -208,8 +213,8 @@ def _rejected(rejected: Sequence[Row]) -> str:
         f'<tr><td class="name">{_name(row)}</td><td class="why">{_why(row)}</td></tr>\n' for row in rejected[:MOST_ROWS]
     )
     note = "Videos of which nothing can be used. Their time is not in the numbers above."
-    table = f'<table class="lines"><thead><tr><th>Video</th><th>Why</th></tr></thead>\n<tbody>{rows}</tbody></table>'
-    return _section("Rejected videos", note, table + _more(len(rejected) - MOST_ROWS, "video"))
+    table = f"<table><thead><tr><th>Video</th><th>Why</th></tr></thead>\n<tbody>{rows}</tbody></table>"
+    return _section("Rejected videos", note, _box(table) + _more(len(rejected) - MOST_ROWS, "video"))
 
 
 def _stills(title: str, note: str, stills: Sequence[Still]) -> str:
@@ -260,8 +265,8 @@ def _speakers(usable: Sequence[Row]) -> str:
     note = (
         f"The last {VALIDATION_SHARE:.0%} of each speaker's time, after a gap of a second, is for validation. Most time first."
     )
-    table = f'<table class="lines"><thead><tr><th>Speaker</th>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>'
-    return _section("Speakers", note, f'<div class="wide">{table}</div>' + _more(len(own) - MOST_ROWS, "speaker"))
+    table = f'<table class="speakers"><thead><tr><th>Speaker</th>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>'
+    return _section("Speakers", note, _box(table) + _more(len(own) - MOST_ROWS, "speaker"))
 
 
 def _sources(cut: dict[str, list[Row]]) -> str:
@@ -345,14 +350,15 @@ def _measurements(corpus: Corpus, cut: dict[str, list[Row]]) -> str:
 def _foot(corpus: Corpus) -> str:
     stated = ((name, value) for part in ("features", "segments") for name, value in corpus.settings.get(part, {}).items())
     settings = " · ".join(f"{escape(name)} {escape(str(value))}" for name, value in stated)
-    others = sum(row["settings_hash"] != corpus.hash for row in corpus.rows)
+    own = corpus.hash
+    others = sum(row["settings_hash"] != own for row in corpus.rows)
     older = (
         f" {_many(others, 'row')} of the manifest {'was' if others == 1 else 'were'} made with other settings."
         if others
         else ""
     )
     return (
-        f"<footer><p>Lipwright {escape(version('lipwright'))} · settings {corpus.hash} · tracker "
+        f"<footer><p>Lipwright {escape(version('lipwright'))} · settings {own} · tracker "
         f"{escape(str(corpus.settings.get('tracker', '–')))} · {settings}.{older}</p>"
         "<p>This page holds pictures and sound of the people in the footage.</p></footer>"
     )

@@ -77,8 +77,9 @@ def read(corpus: Corpus) -> Page:
 
 
 def row(path: str, start_s: float | None = 0.0, end_s: float | None = 4.0, reason: str | None = None, **other: Any) -> Row:
+    name = zlib.crc32(path.encode("utf-8", "replace"))
     return {
-        "id": f"{zlib.crc32(path.encode('utf-8', 'replace')):012x}-{start_s}", "path": path, "sha256": "0" * 64, "speaker": "somebody", "face": None,
+        "id": f"{name:012x}-{start_s}", "path": path, "sha256": "0" * 64, "speaker": "somebody", "face": None,
         "start_s": start_s, "end_s": end_s, "rate": "30000/1001", "frames": 120, "face_rate": 1.0, "lag_ms": None,
         "lag_confidence": None, "lag_corrected": False, "split": None, "status": "rejected" if reason else "ok",
         "reason": reason, "settings_hash": "0" * 12,
