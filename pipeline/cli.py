@@ -273,6 +273,8 @@ def preprocess(
 
 def _taken_in(out: Path, result: dict[str, Any]) -> str:
     """Say what was taken, what was left out of videos and why, and which of them were out of sync."""
+    from lipwright.pipeline.report import REPORT
+
     good = [row for row in result["clips"] if row["status"] == "ok"]
     lines = [f"{out}: {len(good)} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s"]
     left: Counter[str] = Counter()
@@ -284,6 +286,7 @@ def _taken_in(out: Path, result: dict[str, Any]) -> str:
     late = {row["path"]: row["lag_ms"] for row in good if row["lag_corrected"]}
     for path, lag_ms in late.items():
         lines.append(f"{path}: the picture was {abs(lag_ms):.0f} ms {'late' if lag_ms > 0 else 'early'}; put in sync")
+    lines.append(f"what it looks and sounds like: {out / REPORT}")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from lipwright.data.landmarks import model_path
 from lipwright.data.media import file_sha256
 from lipwright.pipeline.intake import Source, take_in
 from lipwright.pipeline.progress import Progress
+from lipwright.pipeline.report import is_current, write_report
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +201,8 @@ def preprocess_corpus(
             log.info("%s%s: %s", row["path"], span, row["reason"] or "ok")
         if progress:
             progress("preprocess", count, len(sources))
+    if not is_current(corpus):
+        write_report(corpus)
     names = {row["path"] for row in done}
     usable = [row for row in corpus.usable if row["path"] in names]
     return {

@@ -1,0 +1,130 @@
+"""Charts for pages: SVG that takes its colours from the page's style sheet, each value to be read on hover."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import pairwise
+
+import numpy as np
+
+STRIP_CELLS = 150
+"""A strip of more stretches than this is drawn as so many cells, so that no page grows with what was cut."""
+
+MOST_BINS = 14
+
+Stretch = tuple[float, float, str, str]
+"""From, to (seconds), the style, what to say on hover."""
+
+
+def strip(stretches: Sequence[Stretch], length_s: float) -> str:
+    """Draw stretches of time, what was kept at full height."""
+    if len(stretches) > STRIP_CELLS:
+        stretches = _in_cells(stretches, length_s)
+    parts = []
+    for start, end, style, words in stretches:
+        top, height = (0, 16) if style == "kept" else (5, 6)
+        parts.append(
+            f'<rect class="{style}" x="{1000 * start / length_s:.1f}" width="{max(1000 * (end - start) / length_s, 1):.1f}"'
+            f' y="{top}" height="{height}"><title>{escape(words)}</title></rect>'
+        )
+    return f'<svg viewBox="0 0 1000 16" preserveAspectRatio="none" role="img">{"".join(parts)}</svg>'
+
+
+def _in_cells(stretches: Sequence[Stretch], length_s: float) -> list[Stretch]:
+    """Give each cell the style of the stretch that is longest among those in its middle; join equal neighbours."""
+    starts = np.array([s[0] for s in stretches])
+    edges = np.linspace(0, length_s, STRIP_CELLS + 1)
+    there = np.maximum(np.searchsorted(starts, (edges[1:] + edges[:-1]) / 2, side="right") - 1, 0)
+    styles = [stretches[k][2] for k in there]
+    first = [0, *(k for k in range(1, STRIP_CELLS) if styles[k] != styles[k - 1]), STRIP_CELLS]
+    return [(float(edges[a]), float(edges[b]), styles[a], f"about here: {stretches[there[a]][3]}") for a, b in pairwise(first)]
+
+
+def histogram(
+    series: Mapping[str, Sequence[float]], unit: str, what: str, *, least_step: float = 1, marks: Iterable[float] = ()
+) -> str:
+    """Draw how many of `what` have which value.
+
+    Parameters
+    ----------
+    series
+        Values by style, at least one in all; later ones stand on earlier ones.
+    unit, what
+        For the words on hover, such as ``"ms"`` and ``"videos"``.
+    least_step
+        Width of the narrowest bins.
+    marks
+        Values to draw a line at, where they are within the bins.
+    """
+    every = np.concatenate([np.asarray(values, float) for values in series.values()])
+    low, high = float(every.min()), float(every.max())
+    steps = (m * 10**e * least_step for e in range(9) for m in (1, 2, 5))
+    step = next(s for s in steps if math.floor(high / s) - math.floor(low / s) < MOST_BINS)
+    first, last = math.floor(low / step) - 1, math.floor(high / step) + 2
+    edges = np.arange(first, last + 1) * step
+    counts = {style: np.histogram(values, edges)[0] for style, values in series.items()}
+    most = int(np.sum([*counts.values()], axis=0).max())
+    width, height = 320 / (len(edges) - 1), 100
+    stood = np.zeros(len(edges) - 1)
+    parts = []
+    for style, many in counts.items():
+        for k in map(int, np.flatnonzero(many)):
+            tall = height * many[k] / most
+            parts.append(
+                f'<rect class="{style}" x="{k * width + 1:.1f}" width="{width - 2:.1f}" y="{14 + height - stood[k] - tall:.1f}"'
+                f' height="{tall:.1f}"><title>{edges[k]:g} to {edges[k + 1]:g} {unit}, {what}: {many[k]}</title></rect>'
+            )
+            stood[k] += tall
+    peak = int(stood.argmax())
+    parts.append(f'<text x="{(peak + 0.5) * width:.1f}" y="10">{most}</text>')
+    parts.append(f'<line x1="0" x2="320" y1="{14 + height}" y2="{14 + height}"/>')
+    apart = math.ceil(len(edges) / 8)
+    for k in range(1, len(edges) - 1):
+        if (first + k) % apart == 0:
+            parts.append(f'<text x="{k * width:.1f}" y="{14 + height + 14}">{edges[k]:g}</text>'.replace("-", "−"))
+    for mark in marks:
+        if edges[0] < mark < edges[-1]:
+            x = (mark - edges[0]) / step * width
+            parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="{14 + height}"/>')
+    return f'<svg viewBox="0 0 320 132" role="img" aria-label="{escape(f"{what} by {unit}")}">{"".join(parts)}</svg>'
+
+
+def course(opening: np.ndarray, valid: np.ndarray, loudness: np.ndarray, step_s: float) -> str:
+    """Draw the opening of a mouth over time, with gaps where it is not seen, and how loud it is under it.
+
+    Parameters
+    ----------
+    opening : ndarray, shape (T,)
+        Units of face space.
+    valid : ndarray, shape (T,), bool
+    loudness : ndarray, shape (T,)
+        Any unit, from 0.
+    step_s
+        Time between steps.
+    """
+    steps = len(opening)
+    top = 0.1 * max(math.ceil(round(10 * float(opening[valid].max(initial=0)), 3)), 1)
+    x = 1000 * np.arange(steps) / max(steps - 1, 1)
+    y = 130 * (1 - opening / top)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]])))
+    parts, labels = [], []
+    for level in np.arange(0, top + 0.01, 0.1 if top < 0.45 else 0.2):
+        at = 130 * (1 - level / top)
+        parts.append(f'<line x1="0" x2="1000" y1="{at:.1f}" y2="{at:.1f}"/>')
+        labels.append(f'<span class="y" style="top:{100 * at / 170:.1f}%">{level:.1f}</span>')
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        points = " ".join(f"{x[k]:.1f},{y[k]:.1f}" for k in range(start, end))
+        parts.append(f'<polyline points="{points}"/>')
+    tall = 17 * loudness / max(float(loudness.max()), 1e-9)
+    above = " ".join(f"{x[k]:.1f},{152 - tall[k]:.1f}" for k in range(steps))
+    below = " ".join(f"{x[k]:.1f},{152 + tall[k]:.1f}" for k in reversed(range(steps)))
+    parts.append(f'<path d="M{above} {below}Z"/>')
+    length_s = (steps - 1) * step_s
+    for second in range(int(length_s) + 1):
+        labels.append(f'<span class="x" style="left:{100 * second / length_s:.2f}%">{second} s</span>')
+    return (
+        '<div class="plot"><svg viewBox="0 0 1000 170" preserveAspectRatio="none" role="img"'
+        f' aria-label="opening of the mouth over time">{"".join(parts)}</svg>{"".join(labels)}<div class="head"></div></div>'
+    )
