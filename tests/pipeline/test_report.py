@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lipwright.data.corpus import Corpus, Row
+from lipwright.data.corpus import Corpus, Row, settings_hash, settings_of
 from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import file_sha256
@@ -24,6 +24,7 @@ from lipwright.pipeline.preprocess import preprocess_corpus
 from lipwright.pipeline.report import MOST_ROWS, write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
+HASH = settings_hash(settings_of(FeatureSettings()))
 NAME = "a <script>alert(1)</script> & \"b\" 'c' $d.mp4"
 
 
@@ -82,7 +83,7 @@ def row(path: str, start_s: float | None = 0.0, end_s: float | None = 4.0, reaso
         "id": f"{name:012x}-{start_s}", "path": path, "sha256": "0" * 64, "speaker": "somebody", "face": None,
         "start_s": start_s, "end_s": end_s, "rate": "30000/1001", "frames": 120, "face_rate": 1.0, "lag_ms": None,
         "lag_confidence": None, "lag_corrected": False, "split": None, "status": "rejected" if reason else "ok",
-        "reason": reason, "settings_hash": "0" * 12,
+        "reason": reason, "settings_hash": HASH,
     } | other  # fmt: skip
 
 
