@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import pytest  # noqa: E402
 
 from lipwright.data.landmarks import FaceTrack, face_track  # noqa: E402
 from lipwright.data.media import BT709, Colour, Media, Yuv, probe, read_frames  # noqa: E402
+from lipwright.data.speech import Speech, synthesize  # noqa: E402
 
 Samples = np.ndarray
 """(channels, N) float32 in [-1, 1]."""
@@ -305,18 +308,28 @@ class Talk:
 
 
 @pytest.fixture(scope="session")
-def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
+def say() -> Callable[[str], Speech]:
+    """Return `synthesize` in a process of its own: eSpeak says a sentence otherwise after other ones."""
+
+    def run(text: str) -> Speech:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(synthesize, text).result()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def talk(say: Callable[[str], Speech], tmp_path_factory: pytest.TempPathFactory) -> Talk:
     """Five seconds of the astronaut's photograph talking, 320x320 at 25 frames/s, with sound at 22,050 Hz."""
     import soundfile
 
     from lipwright.data.articulation import COLUMNS, articulate
-    from lipwright.data.speech import synthesize
     from lipwright.data.talker import Talker, astronaut, talking_frames
     from lipwright.data.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("talk")
     sentence = "My mother may buy five big blue boats, and Bob will pop up above the open bay by half past one."
-    speech = synthesize(sentence)
+    speech = say(sentence)
     soundfile.write(folder / "talk.wav", speech.samples, speech.rate_hz)
     talker = Talker.from_photo(astronaut(320))
     times = []

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from lipwright.data.speech import Speech
+
 DEADLINE_S = 120.0
 """No command of these tests takes nearly so long; a hang fails rather than stays."""
 
@@ -94,17 +96,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, isolated_cache: Path) ->
 
 
 @pytest.fixture(scope="session")
-def lesson(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lesson(say: Callable[[str], Speech], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a video of the astronaut's photograph talking for some 14 s, 256x256 at 25 frames/s, with AAC sound."""
     import soundfile
 
     from lipwright.data.media import BT709, Yuv, probe
-    from lipwright.data.speech import synthesize
     from lipwright.data.talker import Talker, astronaut, talking_frames
     from lipwright.data.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("lesson")
-    speech = synthesize(" ".join(SENTENCES.split()))
+    speech = say(" ".join(SENTENCES.split()))
     soundfile.write(folder / "lesson.wav", speech.samples, speech.rate_hz)
     talker = Talker.from_photo(astronaut(256))
     with VideoWriter(

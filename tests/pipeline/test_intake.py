@@ -19,6 +19,7 @@ from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import LIPS, Speaker
 from lipwright.data.segments import NO_FACE, NO_SOUND, OTHER_SOUND
+from lipwright.data.speech import Speech
 from lipwright.pipeline import intake
 from lipwright.pipeline.intake import LEAST_CORRECTED_MS, Source, take_in
 from lipwright.pipeline.predict import load_model, predict_mouth
@@ -112,14 +113,13 @@ def test_a_video_that_is_too_short_is_told_so(talk: Any, encode: Callable[..., P
 
 
 @pytest.fixture(scope="module")
-def speech() -> np.ndarray:
+def speech(say: Callable[[str], Speech]) -> np.ndarray:
     """Half a minute of synthesized speech at 16 kHz."""
     import soxr
 
-    from lipwright.data.speech import synthesize
     from lipwright.pipeline.demo import LESSON
 
-    said = synthesize(" ".join(LESSON.split()[:90]))
+    said = say(" ".join(LESSON.split()[:90]))
     return soxr.resample(said.samples, said.rate_hz, 16000).astype(np.float32)
 
 
