@@ -36,8 +36,8 @@ WHOLE_S = 30.0
 LOOKS = 100
 """Of a longer one, so many key frames are looked at …"""
 
-WINDOWS, WINDOW_S = 3, 6.0
-"""… and so many stretches are tracked, where there is most speech."""
+WINDOWS, WINDOW_S = 4, 4.5
+"""… and so many stretches are tracked, two at a time, where there is most speech."""
 
 OTHER_COLOURS = 0.3
 """Bhattacharyya distance of colours from which one picture is of another shot than the one before: 0.2 at most without a cut,
