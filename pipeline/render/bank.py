@@ -20,7 +20,7 @@ from lipwright.data import cache
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.files import whole_file
-from lipwright.data.landmarks import FaceTrack
+from lipwright.data.landmarks import TRACKER_VERSION, FaceTrack
 from lipwright.data.media import Media, Yuv, read_frames
 from lipwright.data.mouth import INNER_LIPS, LIPS
 
@@ -182,7 +182,7 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
     points = track.points[frames]
     face = pose[frames].to_face(points.astype(np.float64)).astype(np.float32)
     span = "" if end_s is None else f"-{frames[-1]}"
-    file = cache.cached_path("banks", f"{sha256}-{BANK_VERSION}{span}.yuv")
+    file = cache.cached_path("banks", f"{sha256}-{TRACKER_VERSION}.{BANK_VERSION}{span}.yuv")
     bank = Bank(
         file,
         frames,

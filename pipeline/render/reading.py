@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from lipwright.data import cache
 from lipwright.data.face_space import fit_pose
 from lipwright.data.files import whole_file
-from lipwright.data.landmarks import FaceTrack, Landmarker, face_track
+from lipwright.data.landmarks import FaceTrack, Follower, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
 from lipwright.data.mouth import LIPS, LONGEST_GAP_S, aperture
 from lipwright.pipeline.progress import Progress, told_as
@@ -162,9 +162,9 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
     readings = np.full((1 + len(APART), *own.shape), np.nan)
     readings[0] = own
     colour = media.need_video().colour
-    with threadpool_limits(1), ThreadPoolExecutor(len(APART)) as pool, Landmarker() as first, Landmarker() as second:
+    with threadpool_limits(1), ThreadPoolExecutor(len(APART)) as pool, Follower() as first, Follower() as second:
 
-        def read(row: int, picture: Yuv, time_s: float, find: Landmarker, window: int) -> np.ndarray | None:
+        def read(row: int, picture: Yuv, time_s: float, find: Follower, window: int) -> np.ndarray | None:
             painted = paint_mouth(
                 picture, bank.points[row], bank.pose[np.array([row])], bank.mouths[window], bank, Joined.alone(window)
             )
