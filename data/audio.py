@@ -5,7 +5,7 @@ The sound that is written beside a rendered picture is never this: see `lipwrigh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import av
@@ -46,10 +46,17 @@ def read_blocks(media: Media) -> Iterator[tuple[Fraction, np.ndarray]]:
                 yield time, block.to_ndarray().reshape(-1, block.layout.nb_channels).T
 
 
-def read_speech(media: Media) -> np.ndarray:
+def read_speech(media: Media, listen: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
     """Decode a file's sound to 16 kHz mono.
 
     Sample 0 stands at time zero of the file's clock: a late start or a gap in the timestamps is silence.
+
+    Parameters
+    ----------
+    media
+        From `probe`.
+    listen
+        Called with each block (channels, n) as it was decoded.
 
     Returns
     -------
@@ -65,6 +72,8 @@ def read_speech(media: Media) -> np.ndarray:
     parts: list[np.ndarray] = []
     length = 0
     for time, block in read_blocks(media):
+        if listen:
+            listen(block)
         with np.errstate(invalid="ignore"):  # +∞ − ∞: told below
             mono = block.mean(axis=0, dtype=np.float32)
         gap = round(time * rate) - length

@@ -174,16 +174,19 @@ class Corpus:
     @property
     def usable(self) -> list[Row]:
         """The rows whose clip can be trained on: made with the corpus's settings, all alike."""
-        return [row for row in self.rows if row["status"] == "ok" and row["settings_hash"] == self.hash]
+        own = self.hash
+        return [row for row in self.rows if row["status"] == "ok" and row["settings_hash"] == own]
 
     @property
     def stale(self) -> list[Row]:
         """The rows that were made with other settings, by an earlier version say."""
-        return [row for row in self.rows if row["settings_hash"] != self.hash]
+        own = self.hash
+        return [row for row in self.rows if row["settings_hash"] != own]
 
     def find(self, sha256: str) -> list[Row]:
         """Return the rows of a source that were made with today's settings and whose clips are still there."""
-        rows = [r for r in self.rows if r["sha256"] == sha256 and r["settings_hash"] == self.hash]
+        own = self.hash
+        rows = [r for r in self.rows if r["sha256"] == sha256 and r["settings_hash"] == own]
         whole = all(r["status"] != "ok" or self.clip_path(r["id"]).exists() for r in rows)
         return rows if whole else []
 

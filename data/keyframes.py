@@ -9,14 +9,14 @@ from typing import Any
 import av
 import numpy as np
 
-from lipwright.data.media import Frame, Media, open_media
+from lipwright.data.media import Frame, Media, open_media, pictures_of
 
 
 def frame_times(media: Media) -> np.ndarray:
     """Return the times of all frames on the file's clock, seconds, (F,) float64, as the container has them."""
     video = media.need_video()
     with open_media(media.path) as container:
-        pts = {packet.pts for packet in _packets(container, media)}
+        pts = {packet.pts for packet in _packets(container)}
     return np.array(sorted(pts)) * float(video.time_base) - float(media.zero)
 
 
@@ -25,7 +25,7 @@ def read_keyframes(media: Media, apart_s: float) -> Iterator[Frame]:
     video = media.need_video()
     last: Fraction | None = None
     with open_media(media.path) as container:
-        for packet in _packets(container, media):
+        for packet in _packets(container):
             time = packet.pts * video.time_base - media.zero
             if not packet.is_keyframe or (last is not None and time - last < apart_s):
                 continue
@@ -39,10 +39,9 @@ def read_keyframes(media: Media, apart_s: float) -> Iterator[Frame]:
                 yield Frame(-1, packet.pts, time, pictures[0], video.quarter_turns)
 
 
-def _packets(container: av.container.InputContainer, media: Media) -> Iterator[Any]:
+def _packets(container: av.container.InputContainer) -> Iterator[Any]:
     """Read the packets that hold frames to be shown, up to where the file ends or breaks."""
-    stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
-    packets = container.demux(stream)
+    packets = container.demux(pictures_of(container)[0])
     while True:
         try:
             packet = next(packets)

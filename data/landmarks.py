@@ -238,6 +238,7 @@ class Follower:
 
     def __init__(self) -> None:
         self._landmarker = Landmarker()
+        self._still: Landmarker | None = None
         self._corner: Corner | None = None
         self._searched_s = -math.inf
 
@@ -260,8 +261,8 @@ class Follower:
 
     def _search(self, rgb: np.ndarray) -> Corner | None:
         """Return where a square around the largest small face stands."""
-        with Landmarker(still=True) as find:
-            faces = find_small(find, rgb)
+        self._still = self._still or Landmarker(still=True)
+        faces = find_small(self._still, rgb)
         if not len(faces):
             return None
         middle = faces[height_px(faces).argmax(), :, :2].mean(0)
@@ -274,6 +275,8 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self._landmarker.close()
+        if self._still:
+            self._still.close()
 
 
 def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

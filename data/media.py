@@ -204,6 +204,11 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         yield container
 
 
+def pictures_of(container: av.container.InputContainer) -> list[Any]:
+    """Return the video streams of a file. A cover image is a stream of one frame: not a video."""
+    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+
+
 def decode(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
     """Decode a stream, passing over packets that cannot be decoded, up to where the file ends or breaks."""
     packets = container.demux(stream)
@@ -240,8 +245,7 @@ def probe(path: Path | str) -> Media:
     video: VideoStream | None = None
     audio: AudioStream | None = None
     with open_media(path) as container:
-        # A cover image is a video stream of one frame: not a video.
-        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        pictures = pictures_of(container)
         if pictures and (frame := _first(container, stream := pictures[0])) is not None:
             turns = round(frame.rotation / 90) % 4
             width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
@@ -307,7 +311,7 @@ def _pictures(media: Media, threads: int, from_pts: int | None) -> Iterator[Any]
     # are shown before their key frame. Then from further back; None is the very start.
     for back_s in (None,) if from_pts is None else (*SEEK_BACK_S, None):
         with open_media(media.path) as container:
-            stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+            stream = pictures_of(container)[0]
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = threads
             if from_pts is not None and back_s is not None:

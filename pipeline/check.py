@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lipwright.data.audio import read_blocks, read_speech
+from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.errors import InputError
 from lipwright.data.face_space import fit_pose
 from lipwright.data.faces import MOST_FACES, height_px, in_front
@@ -175,11 +175,13 @@ def _check(path: Path, clip: dict[str, Any]) -> None:
     samples, levels, speech = None, None, np.zeros(int(times_s[-1] * STEP_HZ) + 1, bool)
     other = speech
     if media.audio is not None:
-        samples = read_speech(media)
+        counts: list[tuple[int, int]] = []
+        samples = read_speech(media, lambda block: counts.append((int((np.abs(block) >= CLIPPED_AT).sum()), block.size)))
+        clipped, heard = np.sum(counts, 0)
         levels, other = measure_levels(samples, settings), find_other_sound(samples, settings)
         speech = find_speech(samples, settings) & ~other
         clip["other_sound_share"] = round(float(other.mean()), 3)
-        clip |= _hear(media, samples, levels, speech)
+        clip |= _hear(media, samples, float(clipped / heard), levels, speech)
     look = _look(media, times_s, speech)
     clip |= _see(look)
     lag = None
@@ -190,23 +192,19 @@ def _check(path: Path, clip: dict[str, Any]) -> None:
     _judge(clip, look, shown_s, levels, lag)
 
 
-def _hear(media: Media, samples: np.ndarray, levels: Levels, speech: np.ndarray) -> dict[str, Any]:
+def _hear(media: Media, samples: np.ndarray, clipped: float, levels: Levels, speech: np.ndarray) -> dict[str, Any]:
     """Say what the sound is like."""
     audio = media.need_audio()
-    clipped = total = 0
-    for _, block in read_blocks(media):
-        clipped += int((np.abs(block) >= CLIPPED_AT).sum())
-        total += block.size
     return {
         "audio_codec": audio.codec,
         "audio_rate_hz": audio.rate_hz,
         "channels": audio.channels,
         "audio_start_s": round(float(audio.start - media.zero), 3),
-        "audio_seconds": round(len(samples) / (STEP_HZ * 160), 3),
+        "audio_seconds": round(len(samples) / SAMPLE_RATE_HZ, 3),
         "loud_db": round(levels.loud_db, 1),
         "noise_db": round(levels.noise_db, 1),
         "treble_db": round(levels.treble_db, 1),
-        "clipped_share": round(clipped / max(total, 1), 6),
+        "clipped_share": round(clipped, 6),
         "speech_share": round(float(speech.mean()), 3),
     }
 

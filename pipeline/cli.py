@@ -187,11 +187,12 @@ def check(
 ) -> None:
     """Say what preprocess would make of videos, and what is wrong with them, before any work is spent."""
     from lipwright.pipeline import check_videos
+    from lipwright.pipeline.check import NOT_USABLE
 
     with _progress(common.quiet) as progress:
         result = check_videos(videos, progress=progress)
     _tell(result, common.json, lambda: _checked(result))
-    failed = sum(clip["verdict"] == "not usable" for clip in result["clips"])
+    failed = sum(clip["verdict"] == NOT_USABLE for clip in result["clips"])
     if failed:
         of = len(result["clips"])
         raise _Failure(EXIT_SOME_FAILED if failed < of else EXIT_INPUT, f"{failed} of {of} videos cannot be used")
@@ -200,6 +201,7 @@ def check(
 def _checked(result: dict[str, Any]) -> str:
     """Lay out what videos are like, one a row; below, what is wrong with them."""
     from lipwright.data.sync import CONFIDENT
+    from lipwright.pipeline.check import IN_PART
 
     rows = [["", "verdict", "s", "picture", "rate", "face", "pixels", "turned", "faces", "cuts", "speech", "noise", "lag"]]
     words = []
@@ -228,7 +230,7 @@ def _checked(result: dict[str, Any]) -> str:
             ]
         )
         spans = ", ".join(f"{a:.1f}–{b:.1f}" for a, b in clip["ranges"])
-        if clip["verdict"] == "in part":
+        if clip["verdict"] == IN_PART:
             words.append(f"{name}: can be used in {spans} s")
         words += [f"{name}: {line}" for line in clip["reasons"] + clip["advice"]]
     return "\n".join([_columns(rows), *words])

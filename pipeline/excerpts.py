@@ -7,9 +7,8 @@ import io
 import math
 import wave
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.corpus import Corpus, Row
 from lipwright.data.errors import MediaError
 from lipwright.data.face_space import Pose
-from lipwright.data.features import STEP_HZ
+from lipwright.data.features import HOP, STEP_HZ
 from lipwright.data.media import file_sha256, probe, read_frames
 from lipwright.data.mouth import aperture, interpolate
 
@@ -40,8 +39,6 @@ MEASURED_CLIPS = 200
 
 SPEECH_DB = -20.0
 """Against the loud moments of a clip: what is above is speech."""
-
-HOP = SAMPLE_RATE_HZ // STEP_HZ
 
 
 @dataclass(frozen=True)
@@ -99,18 +96,23 @@ def spread(rows: Iterable[Row]) -> list[Row]:
     return [row for _, _, row in by_kind]
 
 
-def take_stills(rows: Sequence[Row], most: int) -> list[Still]:
-    """Take a picture from the middle of stretches; a source that is gone, changed or broken is passed over."""
-    unchanged = cache(_unchanged)
-    tried = (_still(row) for row in spread(rows)[: most * MOST_TRIED] if unchanged(row["path"], row["sha256"]))
+def take_stills(rows: Sequence[Row], most: int, hashes: MutableMapping[str, str | None] | None = None) -> list[Still]:
+    """Take a picture from the middle of stretches; a source that is gone, changed or broken is passed over.
+
+    `hashes` holds the sha256 of sources, by path, as far as they are known; what else is needed is put into it.
+    """
+    hashes = {} if hashes is None else hashes
+    tried = (_still(row) for row in spread(rows)[: most * MOST_TRIED] if _hash(row["path"], hashes) == row["sha256"])
     return list(islice((still for still in tried if still), most))
 
 
-def _unchanged(path: str, sha256: str) -> bool:
-    try:
-        return file_sha256(Path(path)) == sha256
-    except OSError:
-        return False
+def _hash(path: str, hashes: MutableMapping[str, str | None]) -> str | None:
+    if path not in hashes:
+        try:
+            hashes[path] = file_sha256(Path(path))
+        except OSError:
+            hashes[path] = None
+    return hashes[path]
 
 
 def _still(row: Row) -> Still | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
+from lipwright.data.audio import read_speech
 from lipwright.data.corpus import Clip, Row, save_clip, settings_hash, settings_of
 from lipwright.data.errors import FaceError, InputError, MediaError
 from lipwright.data.face_space import fit_pose
-from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, frame_energy_db
+from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
@@ -35,8 +35,6 @@ MOST_OTHER = 0.5
 
 GRID_S = 0.025
 """Of a stretch of frames, the steps inside of it are shorter by less than this."""
-
-HOP = SAMPLE_RATE_HZ // STEP_HZ
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,12 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         frames, face_rate = len(track.pts), round(float(track.found.mean()), 4)
         rate = rate_of(track.times_s)
         common["rate"] = "variable" if rate is None else str(rate)
-        other = find_other_sound(samples, features)
         segments = find_segments(track)
         if all(s.reason for s in segments):
             advice = "; say which one with --face" if track.crowded.any() else ""
             flaws = _flaws(track)
             raise FaceError(f"{source.path} never shows a face for {LEAST_S:g} s that can be learned from ({flaws}){advice}")
-        heard = compute_features(samples, features)
+        heard, other = compute_features(samples, features), find_other_sound(samples, features)
         lag, late = measure_lag(samples, features, heard, other, track)
         if lag is not None:
             common |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence, "lag_corrected": late}

@@ -202,7 +202,7 @@ def preprocess_corpus(
         if progress:
             progress("preprocess", count, len(sources))
     if not is_current(corpus):
-        write_report(corpus)
+        write_report(corpus, {str(path.resolve()): sha256 for path, sha256 in hashes.items()})
     names = {row["path"] for row in done}
     usable = [row for row in corpus.usable if row["path"] in names]
     return {

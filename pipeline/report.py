@@ -6,7 +6,7 @@ One file that fetches nothing: pictures, sound, style and script are inside of i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from html import escape
 from importlib.metadata import version
@@ -41,14 +41,21 @@ def is_current(corpus: Corpus) -> bool:
     return report.exists() and report.stat().st_mtime_ns >= manifest.stat().st_mtime_ns
 
 
-def write_report(corpus: Corpus) -> Path:
+def write_report(corpus: Corpus, hashes: Mapping[str, str] | None = None) -> Path:
     """Write `report.html` into a corpus folder, whole or not at all.
+
+    Parameters
+    ----------
+    corpus
+    hashes
+        The sha256 of sources, by path, that have just been read; of others it is taken before they are shown.
 
     Returns
     -------
     Path
         Of the page.
     """
+    known: dict[str, str | None] = {**(hashes or {})}
     sources: dict[str, list[Row]] = defaultdict(list)
     for row in corpus.rows:
         sources[row["path"]].append(row)
@@ -59,8 +66,8 @@ def write_report(corpus: Corpus) -> Path:
         _head(corpus, len(sources), rejected, left),
         _reasons(corpus.usable, left),
         _rejected(rejected),
-        _stills("Kept", "From the middle of what was kept.", take_stills(corpus.usable, MOST_STILLS)),
-        _stills("Left out", "From the middle of what was left out.", take_stills(left + rejected, MOST_STILLS)),
+        _stills("Kept", "From the middle of what was kept.", take_stills(corpus.usable, MOST_STILLS, known)),
+        _stills("Left out", "From the middle of what was left out.", take_stills(left + rejected, MOST_STILLS, known)),
         _samples(corpus),
         _measurements(corpus, cut),
         _speakers(corpus.usable),
@@ -350,15 +357,14 @@ def _measurements(corpus: Corpus, cut: dict[str, list[Row]]) -> str:
 def _foot(corpus: Corpus) -> str:
     stated = ((name, value) for part in ("features", "segments") for name, value in corpus.settings.get(part, {}).items())
     settings = " · ".join(f"{escape(name)} {escape(str(value))}" for name, value in stated)
-    own = corpus.hash
-    others = sum(row["settings_hash"] != own for row in corpus.rows)
+    others = len(corpus.stale)
     older = (
         f" {_many(others, 'row')} of the manifest {'was' if others == 1 else 'were'} made with other settings."
         if others
         else ""
     )
     return (
-        f"<footer><p>Lipwright {escape(version('lipwright'))} · settings {own} · tracker "
+        f"<footer><p>Lipwright {escape(version('lipwright'))} · settings {corpus.hash} · tracker "
         f"{escape(str(corpus.settings.get('tracker', '–')))} · {settings}.{older}</p>"
         "<p>This page holds pictures and sound of the people in the footage.</p></footer>"
     )

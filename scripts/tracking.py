@@ -26,7 +26,7 @@ from scipy.signal import argrelmin, butter, savgol_filter, sosfiltfilt
 
 from lipwright.data.articulation import articulate
 from lipwright.data.face_space import Pose, fit_pose
-from lipwright.data.landmarks import Landmarker, model_path
+from lipwright.data.landmarks import Landmarker
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.mouth import LIPS, aperture, width
 from lipwright.data.speech import Speech, synthesize
@@ -48,33 +48,11 @@ NEAR_S = 0.12
 Shot = Iterable[tuple[Fraction, np.ndarray]]
 
 
-class Single:
-    """MediaPipe's IMAGE mode: each frame for itself."""
-
-    def __init__(self) -> None:
-        import mediapipe as mp
-
-        vision = mp.tasks.vision
-        options = vision.FaceLandmarkerOptions(
-            base_options=mp.tasks.BaseOptions(model_asset_path=str(model_path())), output_face_blendshapes=True
-        )
-        self._find = vision.FaceLandmarker.create_from_options(options)
-        self._image, self._format = mp.Image, mp.ImageFormat.SRGB
-
-    def __call__(self, rgb: np.ndarray, time_s: float) -> tuple[np.ndarray, None] | None:
-        """Find the face in a picture."""
-        faces = self._find.detect(self._image(image_format=self._format, data=rgb)).face_landmarks
-        high, wide = rgb.shape[:2]
-        return (np.array([(p.x * wide, p.y * high, p.z * wide) for p in faces[0]], np.float32), None) if faces else None
-
-    def __enter__(self) -> Single:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._find.close()
-
-
-MODES: dict[str, Callable[[], Any]] = {"one face": Landmarker, "several faces": partial(Landmarker, 2), "pictures": Single}
+MODES: dict[str, Callable[[], Any]] = {
+    "one face": Landmarker,
+    "several faces": partial(Landmarker, 2),
+    "pictures": partial(Landmarker, still=True),
+}
 
 
 def track(folder: Path, name: str, shot: Callable[[], Shot]) -> dict[str, Any]:
