@@ -92,7 +92,7 @@ def fit_pose(points: np.ndarray) -> Pose:
         NaN where there is no face.
     """
     there = np.isfinite(points[:, 0, 0])
-    seen = points[there][:, ANCHORS].astype(np.float64)
+    seen = points[:, ANCHORS][there].astype(np.float64)
     model = _MODEL - _MODEL.mean(0)
     middle = seen.mean(1, keepdims=True)
     u, s, vt = np.linalg.svd((seen - middle).transpose(0, 2, 1) @ model)

@@ -44,6 +44,11 @@ def distinct(faces: np.ndarray) -> np.ndarray:
     return np.array(kept, np.int64)
 
 
+def nearest(faces: np.ndarray, face: np.ndarray) -> int:
+    """Return which of some faces (N, 478, 3) is where a face (478, 3) was."""
+    return int(np.linalg.norm((faces - face)[..., :2].mean(1), axis=-1).argmin())
+
+
 def in_front(faces: np.ndarray) -> np.ndarray:
     """Return the faces (N, 478, 3) of a picture that are not background."""
     heights = height_px(faces)

@@ -14,10 +14,11 @@ import numpy as np
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.errors import InputError
 from lipwright.data.face_space import fit_pose
-from lipwright.data.faces import MOST_FACES, height_px, in_front
+from lipwright.data.faces import height_px, in_front
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.data.keyframes import frame_times, read_keyframes
-from lipwright.data.landmarks import BLENDSHAPES, POINTS, FaceTrack, Landmarker, face_track, find_small, model_path, track_faces
+from lipwright.data.landmarker import BLENDSHAPES, POINTS, Landmarker, find_small, model_path
+from lipwright.data.landmarks import FaceTrack, face_track, track_faces
 from lipwright.data.media import Media, probe, rate_of
 from lipwright.data.mouth import LONGEST_GAP_S
 from lipwright.data.segments import FLAWS, LEAST_FACE_PX, LEAST_S, NO_FACE, SEVERAL, SMALL, TURNED, find_segments, usable_frames
@@ -248,10 +249,10 @@ def _look_at_keyframes(media: Media, apart_s: float) -> tuple[FaceTrack, int, in
     video = media.need_video()
     before = None
     pts, times, points, counts, cuts = [], [], [], [], 0
-    with Landmarker(MOST_FACES, still=True) as find:
+    with Landmarker(still=True) as find:
         for frame in read_keyframes(media, apart_s):
             rgb = frame.rgb()
-            faces, _ = find.find_all(rgb, float(frame.time))
+            faces, _ = find(rgb, float(frame.time))
             faces = in_front(faces if len(faces) else find_small(find, rgb))
             pts.append(frame.pts)
             times.append(float(frame.time))

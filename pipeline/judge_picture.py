@@ -181,7 +181,7 @@ def _judge_shifted(
 
     def images() -> Iterator[tuple[Fraction, np.ndarray]]:
         nonlocal worst
-        for painted in painted_frames(pictures(), stage.track.points, stage.rows, stage.earlier_s, mouths, paint, stage.bank):
+        for painted in painted_frames(pictures(), stage.track.points, stage.rows, mouths, paint, stage.bank):
             if isinstance(painted, Painted):
                 worst = max(worst, outside_difference(current[0], painted))
                 shares.append(painted.mask_share)
@@ -212,8 +212,7 @@ def _judge_pixels(stage: _Stage, progress: Progress | None) -> dict[str, float |
     scores = []
     recent: dict[str, list[np.ndarray]] = {"filmed": [], "painted": []}
     flicker = {"filmed": 0.0, "painted": 0.0}
-    times_s, mouths = stage.track.times_s[stage.rows], stage.mouth[stage.rows]
-    frames = painted_frames(pictures(), stage.track.points, stage.rows, times_s, mouths, found, stage.bank)
+    frames = painted_frames(pictures(), stage.track.points, stage.rows, stage.mouth[stage.rows], found, stage.bank)
     for k, painted in enumerate(frames):
         if progress:
             progress("render pixels", k + 1, len(stage.rows))

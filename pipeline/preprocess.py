@@ -16,7 +16,7 @@ from typing import Any
 from lipwright.data.corpus import Corpus, Row
 from lipwright.data.errors import InputError
 from lipwright.data.features import FeatureSettings
-from lipwright.data.landmarks import model_path
+from lipwright.data.landmarker import model_path
 from lipwright.data.media import file_sha256
 from lipwright.pipeline.intake import Source, take_in
 from lipwright.pipeline.progress import Progress

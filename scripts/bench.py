@@ -67,7 +67,7 @@ def track_bare(path: str) -> int:
     """Decode a video and run FaceLandmarker on it, and nothing else; return its frames."""
     import mediapipe as mp
 
-    from lipwright.data.landmarks import model_path
+    from lipwright.data.landmarker import model_path
 
     vision = mp.tasks.vision
     options = vision.FaceLandmarkerOptions(
@@ -213,7 +213,7 @@ def main() -> None:
     args = parser.parse_args()
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
-    from lipwright.data.landmarks import MODEL_NAME, model_path
+    from lipwright.data.landmarker import MODEL_NAME, model_path
 
     cache = out / "cache"
     cache.mkdir(exist_ok=True)

@@ -19,7 +19,9 @@ import numpy as np
 
 from lipwright.data.articulation import articulate
 from lipwright.data.face_space import ANCHORS, CANONICAL, Pose, fit_pose
-from lipwright.data.landmarks import Landmarker, face_track, track_images
+from lipwright.data.faces import nearest
+from lipwright.data.landmarker import Landmarker
+from lipwright.data.landmarks import face_track, track_images
 from lipwright.data.media import probe, read_frames
 from lipwright.data.mouth import LIPS, aperture, width
 from lipwright.data.segments import usable_frames
@@ -122,10 +124,12 @@ def judge(path: Path) -> dict[str, float]:
                 skin = np.mean([rgb[y - 3 : y + 4, x - 3 : x + 4] for x, y in known[list(CHEEKS), :2].astype(int)], (0, 1, 2))
             seen, opacity = cover(rgb, fit_pose(known[None]), skin, float(frame.time))
             lips = cv2.fillConvexPoly(np.zeros(opacity.shape, np.uint8), cv2.convexHull(known[LIPS, :2].astype(np.int32)), 1)
-            if face := find(seen, float(frame.time)):
+            faces, scores = find(seen, float(frame.time))
+            if len(faces):
+                k = nearest(faces, known)
                 rows.append(frame.index)
-                points.append(face[0])
-                shapes.append(face[1])
+                points.append(faces[k])
+                shapes.append(scores[k])
                 shares.append(float((opacity * lips).sum() / max(lips.sum(), 1)))
     clean = measures(track.points[usable], track.blendshapes[usable])
     mixed_points, mixed_shapes = track.points.copy(), track.blendshapes.copy()

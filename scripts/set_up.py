@@ -29,7 +29,7 @@ def fetch_landmark_model() -> None:
     from lipwright.data.cache import cache_folder
     from lipwright.data.errors import MissingPartError
     from lipwright.data.files import whole_file
-    from lipwright.data.landmarks import MODEL_NAME, MODEL_VARIABLE, model_path
+    from lipwright.data.landmarker import MODEL_NAME, MODEL_VARIABLE, model_path
 
     place = cache_folder() / MODEL_NAME
     if not place.exists() and MODEL_VARIABLE not in os.environ:

@@ -37,7 +37,7 @@ Samples = np.ndarray
 def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Point `LIPWRIGHT_CACHE` at a folder of this session, with a link to the landmark model in it."""
     from lipwright.data.errors import MissingPartError
-    from lipwright.data.landmarks import MODEL_NAME, model_path
+    from lipwright.data.landmarker import MODEL_NAME, model_path
 
     folder = tmp_path_factory.mktemp("cache")
     with suppress(MissingPartError):  # tests that need the model fail with the error that says how to get it

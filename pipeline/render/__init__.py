@@ -28,7 +28,7 @@ from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.bank import Bank, are_windows, window_boxes
 from lipwright.pipeline.render.choose import choose_windows, paint_strength
 from lipwright.pipeline.render.composite import Painted, paint_mouth
-from lipwright.pipeline.render.reading import bank_for, sharpen
+from lipwright.pipeline.render.reading import bank_for
 from lipwright.pipeline.render.retime import plan_frames, play_frames
 
 NEVER_OPEN = 0.05
@@ -39,7 +39,6 @@ def painted_frames(
     pictures: Iterable[Yuv],
     points: np.ndarray,
     rows: np.ndarray,
-    times_s: np.ndarray,
     mouths: np.ndarray,
     valid: np.ndarray,
     bank: Bank,
@@ -54,8 +53,6 @@ def painted_frames(
         Landmarks of the video that they come from, NaN without a face.
     rows : ndarray, shape (F,), int64
         Which of its frames they are.
-    times_s : ndarray, shape (F,), float64
-        Where they lie on the mouths' own clock.
     mouths : ndarray, shape (F, 40, 3), float32
         What the tracker is to read from them, in the bank's face space.
     valid : ndarray, shape (F,), bool
@@ -73,7 +70,6 @@ def painted_frames(
     strength = paint_strength(pose, bank)
     paint &= strength > 0
     asked, own = mouths.copy(), pose.to_face(points[rows][:, LIPS].astype(np.float64))
-    asked[paint] = sharpen(mouths[paint], times_s[paint])
     asked[paint] += (1 - strength[paint, None, None]) * (own[paint] - asked[paint])
     joined = choose_windows(bank, asked, pose, paint)
     for k, picture in enumerate(pictures):
@@ -208,8 +204,7 @@ def render_video(
     _require_paintable(track, faces, media)
     bank_s = time.perf_counter() - bank_began
     indices, times = plan_frames(media, track.pts, length_s)
-    times_s = np.array([float(t) for t in times])
-    mouths, valid = motion.at(times_s)
+    mouths, valid = motion.at(np.array([float(t) for t in times]))
     if valid.any():
         _require_open(mouths[valid], faces, Path(bank) if bank else target)
     painting = time.perf_counter()
@@ -222,7 +217,7 @@ def render_video(
             yield current[0]
 
     def frames() -> Iterator[tuple[Yuv | Painted, int]]:
-        for frame in painted_frames(pictures(), track.points, indices, times_s, mouths, valid, faces):
+        for frame in painted_frames(pictures(), track.points, indices, mouths, valid, faces):
             yield frame, outside_difference(current[0], frame) if isinstance(frame, Painted) else 0
 
     with (

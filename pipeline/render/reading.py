@@ -1,14 +1,8 @@
 """True to the command: what the tracker reads when a mouth is painted, and what to paint so that it reads what was asked.
 
-Two things stand between the mouth that is asked for and the mouth that is seen, and both are in the landmarks.
-
-*Noise.* The tracker reads the same lips differently with every crop that it looks at, by a quarter of what a talker's aperture
-varies. So a window's own reading is a poor label. Each window is therefore painted on other frames of its footage and read
-again there; its label is the mean of what was read.
-
-*Smoothing.* FaceLandmarker smooths over time (a one-euro filter): readings come late, and fast movements small. Mouth tracks
-are such readings; a picture is not. Labels and commands are brought forward by undoing an exponential smoothing; painted so,
-and read again, they are what they were.
+The tracker reads the same lips differently with every crop that it looks at, by a quarter of what a talker's aperture varies.
+So a window's own reading is a poor label. Each window is therefore painted on other frames of its footage and read again
+there; its label is the mean of what was read.
 """
 
 from __future__ import annotations
@@ -23,19 +17,17 @@ from threadpoolctl import threadpool_limits
 
 from lipwright.data import cache
 from lipwright.data.face_space import fit_pose
+from lipwright.data.faces import nearest
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import FaceTrack, Follower, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
-from lipwright.data.mouth import LIPS, LONGEST_GAP_S, aperture
+from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.render.bank import Bank, collect_windows, evenly, measure_looks, measure_sharpness
 from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.composite import paint_mouth
 from lipwright.pipeline.render.occlusion import MOST_FACES, Likeness, learn_likeness, small_face
 from lipwright.pipeline.render.shape import MOVING
-
-SMOOTHING_S = 0.032
-"""Time constant of the tracker's smoothing, as measured: 0.71 of the way in a frame of 40 ms."""
 
 APART = (0.33, 0.67)
 """How far from a window, in shares of the footage, the frames lie that it is painted on: other poses, other mouths."""
@@ -47,27 +39,6 @@ SETTLING = 10
 """First frames of a pass: the tracker has yet to find its crop."""
 
 READ = np.concatenate([LIPS, MOVING])
-
-
-def sharpen(values: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Undo the tracker's smoothing.
-
-    Parameters
-    ----------
-    values : ndarray, shape (F, …)
-        Readings.
-    times_s : ndarray, shape (F,)
-        Their times. Where these go back, or far ahead, a new series begins.
-
-    Returns
-    -------
-    ndarray, shape (F, …), float32
-    """
-    step = np.diff(times_s, prepend=np.inf)
-    joined = (step > 0) & (step <= LONGEST_GAP_S)
-    kept = np.where(joined, np.exp(-np.where(joined, step, 1) / SMOOTHING_S), 0).reshape(-1, *(1,) * (values.ndim - 1))
-    before = np.roll(values, 1, axis=0)
-    return ((values - kept * before) / (1 - kept)).astype(np.float32)
 
 
 def build_bank(
@@ -93,7 +64,6 @@ def build_bank(
     from safetensors.numpy import load_file, save_file
 
     bank = collect_windows(media, track, sha256, end_s=end_s)
-    times_s = track.times_s[bank.frames]
     file = cache.cached_path("banks", bank.file.with_suffix(".safetensors").name)
     try:
         known = load_file(file)
@@ -101,12 +71,12 @@ def build_bank(
             raise ValueError(known["read"].shape)
     except (FileNotFoundError, SafetensorError, KeyError, ValueError):
         known = {"read": read_again(bank, media, progress), "sharpness": measure_sharpness(bank)}
-        known["looks"] = measure_looks(_relabelled(bank, known["read"], times_s))
+        known["looks"] = measure_looks(_relabelled(bank, known["read"]))
         if likeness := likeness_of(bank):
             known |= vars(likeness) | {"clear": look_for_hidden(bank, likeness)}
         with whole_file(file) as partial:
             save_file({name: np.asarray(values, order="C") for name, values in known.items()}, partial)
-    bank = replace(_relabelled(bank, known["read"], times_s), sharpness=known["sharpness"], looks=known["looks"])
+    bank = replace(_relabelled(bank, known["read"]), sharpness=known["sharpness"], looks=known["looks"])
     if "clear" not in known:
         return bank
     likeness = Likeness(**{part.name: known[part.name] for part in fields(Likeness)})
@@ -168,8 +138,8 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
             painted = paint_mouth(
                 picture, bank.points[row], bank.pose[np.array([row])], bank.mouths[window], bank, Joined.alone(window)
             )
-            face = find(to_rgb(painted.picture.to_picture(colour)), time_s)
-            return None if face is None else face[0]
+            faces, _ = find(to_rgb(painted.picture.to_picture(colour)), time_s)
+            return faces[nearest(faces, bank.points[row])] if len(faces) else None
 
         done = 0
         for frame in read_frames(media):
@@ -188,9 +158,9 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
     return np.nanmean(readings, 0).astype(np.float32)
 
 
-def _relabelled(bank: Bank, read: np.ndarray, times_s: np.ndarray) -> Bank:
-    """Return the bank with the points `READ` where they were read, face space, at the windows' times."""
-    face, points, labels = bank.face.copy(), bank.points.copy(), sharpen(read, times_s)
-    face[:, READ] = labels
-    points[:, READ] = bank.pose.to_pixels(labels.astype(np.float64))
+def _relabelled(bank: Bank, read: np.ndarray) -> Bank:
+    """Return the bank with the points `READ` where they were read, face space."""
+    face, points = bank.face.copy(), bank.points.copy()
+    face[:, READ] = read
+    points[:, READ] = bank.pose.to_pixels(read.astype(np.float64))
     return replace(bank, face=face, points=points)

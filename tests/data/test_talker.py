@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lipwright.data.articulation import REST_WIDTH, articulate
-from lipwright.data.landmarks import Landmarker
+from lipwright.data.landmarker import Landmarker
 from lipwright.data.speech import Speech, synthesize
 from lipwright.data.talker import Head, Talker, astronaut, talking_frames
 
@@ -22,14 +22,14 @@ def row(
     return np.array([aperture, width, rounding, tuck, 3.0 * aperture if jaw is None else jaw], np.float32)
 
 
-def track(frames: list[np.ndarray], step_s: float = 1.0) -> np.ndarray:
-    """Landmarks (F, 478, 2); with a second between frames the tracker does not smooth over them."""
+def track(frames: list[np.ndarray]) -> np.ndarray:
+    """Landmarks (F, 478, 2)."""
     points = []
     with Landmarker() as find:
         for k, frame in enumerate(frames):
-            face = find(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), k * step_s)
-            assert face is not None, f"no face in frame {k}"
-            points.append(face[0][:, :2])
+            faces, _ = find(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), float(k))
+            assert len(faces) == 1, f"no face in frame {k}"
+            points.append(faces[0, :, :2])
     return np.array(points, np.float64)
 
 
