@@ -13,6 +13,7 @@ import numpy as np
 
 from lipwright.data.errors import MediaError
 from lipwright.data.media import Media, decode, open_media
+from lipwright.data.rows import Store
 
 SAMPLE_RATE_HZ = 16_000
 """Rate of the sound that features are computed from."""
@@ -46,6 +47,39 @@ def read_blocks(media: Media) -> Iterator[tuple[Fraction, np.ndarray]]:
                 yield time, block.to_ndarray().reshape(-1, block.layout.nb_channels).T
 
 
+def speech_blocks(media: Media, listen: Callable[[np.ndarray], None] | None = None) -> Iterator[np.ndarray]:
+    """Decode a file's sound to 16 kHz mono, block by block: what `read_speech` gives, in pieces."""
+    import soxr
+
+    rate = media.need_audio().rate_hz
+    resampler = None if rate == SAMPLE_RATE_HZ else soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32")
+    length = bad = 0
+
+    def resampled(samples: np.ndarray, last: bool = False) -> np.ndarray:
+        return resampler.resample_chunk(samples, last=last) if resampler else samples
+
+    for time, block in read_blocks(media):
+        if listen:
+            listen(block)
+        with np.errstate(invalid="ignore"):  # +∞ − ∞: told below
+            mono = block.mean(axis=0, dtype=np.float32)
+        gap = round(time * rate) - length
+        if gap > GAP_S * rate or (length == 0 and gap > 0):
+            for start in range(0, gap, rate):
+                yield resampled(np.zeros(min(rate, gap - start), np.float32))
+            length += gap
+        elif gap < -GAP_S * rate:
+            mono = mono[-gap:]
+        length += len(mono)
+        bad += int(np.count_nonzero(~np.isfinite(mono)))
+        yield resampled(mono)
+    if length < SHORTEST_S * rate:
+        raise MediaError(f"{media.path} holds {length} samples of sound at {rate} Hz; at least {SHORTEST_S} s is needed")
+    if bad:
+        raise MediaError(f"{media.path} has {bad} sound samples that are not numbers (NaN or infinity); export it again")
+    yield resampled(np.zeros(0, np.float32), last=True)
+
+
 def read_speech(media: Media, listen: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
     """Decode a file's sound to 16 kHz mono.
 
@@ -68,30 +102,35 @@ def read_speech(media: Media, listen: Callable[[np.ndarray], None] | None = None
     MediaError
         There is no audio stream, too little sound, or samples that are not numbers.
     """
-    rate = media.need_audio().rate_hz
-    parts: list[np.ndarray] = []
-    length = 0
-    for time, block in read_blocks(media):
-        if listen:
-            listen(block)
-        with np.errstate(invalid="ignore"):  # +∞ − ∞: told below
-            mono = block.mean(axis=0, dtype=np.float32)
-        gap = round(time * rate) - length
-        if not parts or gap > GAP_S * rate:
-            parts.append(np.zeros(max(gap, 0), np.float32))
-            length += max(gap, 0)
-        elif gap < -GAP_S * rate:
-            mono = mono[-gap:]
-        parts.append(mono)
-        length += len(mono)
-    if length < SHORTEST_S * rate:
-        raise MediaError(f"{media.path} holds {length} samples of sound at {rate} Hz; at least {SHORTEST_S} s is needed")
-    samples = np.concatenate(parts)
-    if not np.isfinite(samples).all():
-        bad = np.count_nonzero(~np.isfinite(samples))
-        raise MediaError(f"{media.path} has {bad} sound samples that are not numbers (NaN or infinity); export it again")
-    if rate == SAMPLE_RATE_HZ:
-        return samples
-    import soxr
+    return np.concatenate(list(speech_blocks(media, listen)))
 
-    return soxr.resample(samples, rate, SAMPLE_RATE_HZ).astype(np.float32, copy=False)
+
+class StoredSpeech:
+    """What `read_speech` gives, on disk: memory does not grow with its length. A slice of it is read as an array."""
+
+    def __init__(self, media: Media, listen: Callable[[np.ndarray], None] | None = None) -> None:
+        self._store = Store.scratch()
+        self._length = 0
+        for block in speech_blocks(media, listen):
+            self._store.append(block)
+            self._length += len(block)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        start, end, _ = span.indices(self._length)
+        samples = np.zeros(max(end - start, 0), np.float32)
+        self._store.read(4 * start, samples)
+        return samples
+
+
+Speech = np.ndarray | StoredSpeech
+"""16 kHz mono samples (N,) float32."""
+
+
+def around(samples: Speech, start: int, end: int) -> np.ndarray:
+    """Return the samples from `start` up to `end`; before the first and after the last there is silence."""
+    inside = samples[max(start, 0) : max(end, 0)]
+    before = min(max(-start, 0), end - start)
+    return np.pad(inside, (before, end - start - before - len(inside)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,7 +81,7 @@ class Person:
         return REACH if frame - next(reversed(self.frames)) == 1 else 2 * REACH
 
 
-def find_people(shot: Sequence[np.ndarray]) -> list[Person]:
+def find_people(shot: Iterable[np.ndarray]) -> list[Person]:
     """Follow every face through a shot: from frame to frame, and after it was lost, a face is who was last nearest to it.
 
     Parameters

@@ -8,19 +8,22 @@ in the file changes a step. librosa's own defaults are not (`top_db=80` is relat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from lipwright.data.audio import SAMPLE_RATE_HZ
+from lipwright.data.audio import SAMPLE_RATE_HZ, Speech, around
 
 STEP_HZ = 100
 """Steps a second of features, predictions and mouth tracks."""
 
 HOP = SAMPLE_RATE_HZ // STEP_HZ
 FFT = 512
+
+BLOCK = 10 * STEP_HZ
+"""Steps computed together: the spectra of an hour are a gigabyte."""
 
 SILENCE_RMS = 1e-5
 """Frames are never counted quieter than this (−100 dB of full scale)."""
@@ -70,22 +73,44 @@ class FeatureSettings:
         return asdict(self) | {"sample_rate_hz": SAMPLE_RATE_HZ, "step_hz": STEP_HZ}
 
 
-def frame_energy_db(samples: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+def _blocks(steps: tuple[int, int], width: int) -> Iterator[tuple[int, int]]:
+    """Yield the samples, first and end, that blocks of steps hear through windows of a width."""
+    for start in range(*steps, BLOCK):
+        end = min(start + BLOCK, steps[1])
+        yield start * HOP - width // 2, (end - 1) * HOP - width // 2 + width
+
+
+def frame_energy_db(samples: Speech, settings: FeatureSettings) -> np.ndarray:
     """Return the level of each step's window, shape (T,) float32, in dB of full scale."""
+    length = _window(settings)
+    blocks = [_energy_db(around(samples, *block), length) for block in _blocks((0, 1 + len(samples) // HOP), length)]
+    return np.concatenate(blocks)
+
+
+def _window(settings: FeatureSettings) -> int:
+    return round(settings.window_ms * SAMPLE_RATE_HZ / 1000)
+
+
+def _energy_db(samples: np.ndarray, length: int) -> np.ndarray:
     import librosa
 
-    length = round(settings.window_ms * SAMPLE_RATE_HZ / 1000)
-    rms = librosa.feature.rms(y=samples, frame_length=length, hop_length=HOP, center=True, pad_mode="constant")[0]
+    rms = librosa.feature.rms(y=samples, frame_length=length, hop_length=HOP, center=False)[0]
     return (20 * np.log10(np.maximum(rms, SILENCE_RMS))).astype(np.float32)
 
 
-def gain_for(samples: np.ndarray, settings: FeatureSettings) -> float:
+def gain_for(samples: Speech, settings: FeatureSettings) -> float:
     """Return the factor that brings a clip to the common level, at most `settings.most_gain_db`."""
     loud_db = float(np.percentile(frame_energy_db(samples, settings), 95))
     return float(10 ** (min(settings.level_db - loud_db, settings.most_gain_db) / 20))
 
 
-def compute_features(samples: np.ndarray, settings: FeatureSettings | None = None, *, gain: float | None = None) -> np.ndarray:
+def compute_features(
+    samples: Speech,
+    settings: FeatureSettings | None = None,
+    *,
+    gain: float | None = None,
+    steps: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Compute what the network hears.
 
     Parameters
@@ -96,10 +121,12 @@ def compute_features(samples: np.ndarray, settings: FeatureSettings | None = Non
         Defaults to `FeatureSettings()`.
     gain
         Factor put on the samples; by default the one that brings the clip to the common level (`gain_for`).
+    steps
+        Only from the first of these up to the second; by default all, (0, 1 + N // 160).
 
     Returns
     -------
-    ndarray, shape (1 + N // 160, 28), float32
+    ndarray, shape (T, 28), float32
         Columns: 13 MFCC (dB), log energy (dB), and the difference of each to the step before (0 at the first).
 
     Raises
@@ -112,25 +139,31 @@ def compute_features(samples: np.ndarray, settings: FeatureSettings | None = Non
     >>> compute_features(np.zeros(16000, np.float32)).shape
     (101, 28)
     """
-    import librosa
-
-    if samples.ndim != 1:
+    if isinstance(samples, np.ndarray) and samples.ndim != 1:
         raise ValueError(f"Expected mono samples of shape (N,), got {samples.shape = }.")
     settings = settings or FeatureSettings()
     if gain is None:
         gain = gain_for(samples, settings)
-    loud = samples * np.float32(gain)
+    first, end = steps or (0, 1 + len(samples) // HOP)
+    length, heard = _window(settings), (max(first - 1, 0), end)
+    levels = [_energy_db(around(samples, *block) * np.float32(gain), length) for block in _blocks(heard, length)]
+    cepstra = [_mfcc(around(samples, *block) * np.float32(gain), settings) for block in _blocks(heard, FFT)]
+    now = np.column_stack([np.concatenate(cepstra), np.concatenate(levels)])
+    return np.hstack([now, np.diff(now, axis=0, prepend=now[:1])])[first - heard[0] :].astype(np.float32)
+
+
+def _mfcc(samples: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Return the coefficients of each window of samples, (T, C)."""
+    import librosa
+
     mel = librosa.feature.melspectrogram(
-        y=loud,
+        y=samples,
         sr=SAMPLE_RATE_HZ,
         n_fft=FFT,
         hop_length=HOP,
-        win_length=round(settings.window_ms * SAMPLE_RATE_HZ / 1000),
-        center=True,
-        pad_mode="constant",
+        win_length=_window(settings),
+        center=False,
         n_mels=settings.mels,
     )
     mel_db = librosa.power_to_db(S=mel, ref=1.0, amin=settings.floor_power, top_db=None)
-    coefficients = librosa.feature.mfcc(S=mel_db, n_mfcc=settings.mfcc)
-    now = np.column_stack([coefficients.T, frame_energy_db(loud, settings)])
-    return np.hstack([now, np.diff(now, axis=0, prepend=now[:1])]).astype(np.float32)
+    return librosa.feature.mfcc(S=mel_db, n_mfcc=settings.mfcc).T

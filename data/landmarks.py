@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from fractions import Fraction
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -15,22 +17,21 @@ import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import MediaError
-from lipwright.data.faces import BESIDE, choose, find_people, height_px, in_front
+from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.files import whole_file
-from lipwright.data.landmarker import BLENDSHAPES, POINTS, Corner, Faces, Landmarker, cut, find_small
+from lipwright.data.follower import Finds, Followed, follow
+from lipwright.data.landmarker import BLENDSHAPES, POINTS
 from lipwright.data.media import Media, file_sha256, read_frames
+from lipwright.data.rows import Rows, Store
 from lipwright.data.shots import mark_shots
 
 log = logging.getLogger(__name__)
 
-SEARCHED_S = 1.0
-"""How often small faces are looked for while there is none."""
-
-LINGERS_S = 0.5
-"""A second face is not found in every frame: it counts so long before and after."""
-
 TRACKER_VERSION = "6"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
+
+BLOCK = 256
+"""Frames whose points are looked at together: those of a long video would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class FaceTrack:
         Time stamps in the video's own ticks.
     times_s : ndarray, shape (F,), float64
         The same on the file's clock.
-    points : ndarray, shape (F, 478, 3), float32
+    points : Rows or ndarray, shape (F, 478, 3), float32
         Landmarks as (x·width, y·height, z·width), pixels; NaN where no face was found.
-    blendshapes : ndarray, shape (F, 52), float32
+    blendshapes : Rows or ndarray, shape (F, 52), float32
         MediaPipe's ARKit blendshapes, 0 to 1; NaN where no face was found.
     width, height
         Size of the upright picture.
@@ -57,132 +58,41 @@ class FaceTrack:
 
     pts: np.ndarray
     times_s: np.ndarray
-    points: np.ndarray
-    blendshapes: np.ndarray
+    points: np.ndarray | Rows
+    blendshapes: np.ndarray | Rows
     width: int
     height: int
     shots: np.ndarray
     crowded: np.ndarray
 
+    def measure(self, each: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Measure something of the points (N, 478, 3) of every frame, block by block."""
+        return np.concatenate([each(self.points[k : k + BLOCK]) for k in range(0, max(len(self.pts), 1), BLOCK)])
+
+    @cached_property
+    def pose(self) -> Pose:
+        """Where the head is in every frame; NaN without a face."""
+        blocks = [fit_pose(self.points[k : k + BLOCK]) for k in range(0, max(len(self.pts), 1), BLOCK)]
+        return Pose(*(np.concatenate([getattr(block, part.name) for block in blocks]) for part in fields(Pose)))
+
+    def part(self, frames: slice) -> FaceTrack:
+        """Return the track of some frames, as one shot."""
+        points, blendshapes = (a.part(frames) if isinstance(a, Rows) else a[frames] for a in (self.points, self.blendshapes))
+        return FaceTrack(
+            self.pts[frames],
+            self.times_s[frames],
+            points,
+            blendshapes,
+            self.width,
+            self.height,
+            shots=np.zeros(1, np.int64),
+            crowded=self.crowded[frames],
+        )
+
     @property
     def found(self) -> np.ndarray:
         """Where there is a face, (F,) bool."""
-        return np.isfinite(self.points[:, 0, 0])
-
-
-class Follower:
-    """Finds the faces in the successive frames of one shot; if they are too small for the whole picture, in a square."""
-
-    def __init__(self) -> None:
-        self._landmarker = Landmarker()
-        self._still: Landmarker | None = None
-        self._corner: Corner | None = None
-        self._searched_s = -math.inf
-
-    def __call__(self, rgb: np.ndarray, time_s: float) -> Faces:
-        """Find the faces in the next frame; as `Landmarker`."""
-        faces = self._find(rgb, time_s)
-        if not len(faces[0]) and time_s - self._searched_s >= SEARCHED_S:
-            self._searched_s = time_s
-            if (corner := self._search(rgb)) != self._corner:
-                self._landmarker.close()
-                self._landmarker, self._corner = Landmarker(), corner
-                faces = self._find(rgb, time_s)
-        return faces
-
-    def _find(self, rgb: np.ndarray, time_s: float) -> Faces:
-        if self._corner is None:
-            return self._landmarker(rgb, time_s)
-        points, blendshapes = self._landmarker(cut(rgb, self._corner), time_s)
-        return points + np.array([*self._corner, 0], np.float32), blendshapes
-
-    def _search(self, rgb: np.ndarray) -> Corner | None:
-        """Return where a square around the largest small face stands."""
-        self._still = self._still or Landmarker(still=True)
-        faces = find_small(self._still, rgb)
-        if not len(faces):
-            return None
-        middle = faces[height_px(faces).argmax(), :, :2].mean(0)
-        height, width = rgb.shape[:2]
-        left, top = np.clip(middle - min(height, width) / 2, 0, [width - min(height, width), height - min(height, width)])
-        return round(float(left)), round(float(top))
-
-    def __enter__(self) -> Follower:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._landmarker.close()
-        if self._still:
-            self._still.close()
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """One face through a shot.
-
-    Attributes
-    ----------
-    points, blendshapes
-        As in `FaceTrack`.
-    crowded : ndarray, shape (F,), bool
-        Where there are others that count.
-    place : ndarray, shape (2,), or None
-        Where it, or who was followed before, was last.
-    """
-
-    points: np.ndarray
-    blendshapes: np.ndarray
-    crowded: np.ndarray
-    place: np.ndarray | None
-
-
-def _follow(images: Iterable[tuple[Fraction, np.ndarray]], which: str, place: np.ndarray | None = None) -> _Followed:
-    """Follow the face that is meant through one shot.
-
-    What a landmarker knows of one shot would lead it astray in the next, so there is a new one for each.
-    """
-    times_s: list[float] = []
-    found: list[Faces] = []
-    with Follower() as find:
-        for time, rgb in images:
-            times_s.append(float(time))
-            found.append(find(rgb, times_s[-1]))
-    points, blendshapes = (np.full((len(found), *size), np.nan, np.float32) for size in ((POINTS, 3), (BLENDSHAPES,)))
-    person = choose(find_people([faces for faces, _ in found]), which, place)
-    if person is not None:
-        place = person.places[-1]
-        for frame, k in person.frames.items():
-            points[frame], blendshapes[frame] = found[frame][0][k], found[frame][1][k]
-    crowded = np.array([_beside(faces, own) for (faces, _), own in zip(found, points, strict=True)], bool)
-    return _Followed(points, blendshapes, _lasting(crowded, np.array(times_s)), place)
-
-
-def _beside(faces: np.ndarray, followed: np.ndarray) -> bool:
-    """Say whether there is another face than the followed one (NaN: none is) that counts."""
-    front = in_front(faces)
-    if np.isnan(followed[0, 0]):
-        return len(front) > 1
-    return len(front) > 1 or bool((height_px(followed) < BESIDE * height_px(front)).any())
-
-
-def _lasting(crowded: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Let others count for a while before and after they are found."""
-    seen = np.concatenate([[0], np.cumsum(crowded)])
-    first, end = (np.searchsorted(times_s, times_s + side) for side in (-LINGERS_S, LINGERS_S))
-    return seen[end] > seen[first]
-
-
-def track_images(images: Iterable[tuple[Fraction, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Follow the largest face through one shot's (time, RGB image) pairs.
-
-    Returns
-    -------
-    points : ndarray, shape (F, 478, 3), float32
-    blendshapes : ndarray, shape (F, 52), float32
-        NaN without a face.
-    """
-    followed = _follow(images, "largest")
-    return followed.points, followed.blendshapes
+        return np.isfinite(self.pose.scale)
 
 
 def track_faces(
@@ -229,20 +139,24 @@ def track_faces(
             if progress:
                 progress(len(pts), video.frames)
 
-    tracked: list[_Followed] = []
-    place: np.ndarray | None = None
+    finds = Finds()
+    tracked: list[Followed] = []
     for _, shot in groupby(mark_shots(images()), key=itemgetter(0)):
-        tracked.append(_follow(((time, rgb) for _, time, rgb in shot), which or "largest", place))
-        place = tracked[-1].place
+        place = tracked[-1].place if tracked else None
+        tracked.append(follow(((time, rgb) for _, time, rgb in shot), which or "largest", finds, place))
     if not pts:
         raise MediaError(f"{media.path} has no video frame that can be decoded")
-    points, blendshapes, crowded = (
-        np.concatenate([getattr(shot, name) for shot in tracked]) for name in ("points", "blendshapes", "crowded")
+    faces, crowded = (np.concatenate([getattr(shot, name) for shot in tracked]) for name in ("faces", "crowded"))
+    return FaceTrack(
+        np.array(pts, np.int64),
+        np.array(times_s),
+        finds.points(faces),
+        finds.blendshapes(faces),
+        video.width,
+        video.height,
+        shots=np.cumsum([0, *(len(shot.faces) for shot in tracked[:-1])]),
+        crowded=crowded & (which is None),
     )
-    crowded &= which is None
-    shots = np.cumsum([0, *(len(shot.points) for shot in tracked[:-1])])
-    size = video.width, video.height
-    return FaceTrack(np.array(pts, np.int64), np.array(times_s), points, blendshapes, *size, shots, crowded)
 
 
 def face_track(
@@ -257,15 +171,11 @@ def face_track(
 
     `sha256` is the file's, if it is known already; the rest is as in `track_faces`.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     video = media.need_video()
     key = "-".join(filter(None, [sha256 or file_sha256(media.path), TRACKER_VERSION, which]))
     path = cache.cached_path("tracks", f"{key}.safetensors")
-    try:
-        track = FaceTrack(**load_file(path), width=video.width, height=video.height)
-    except (FileNotFoundError, SafetensorError, TypeError):
+    track = _kept(path, video.width, video.height)
+    if track is None:
         track = track_faces(media, which=which, threads=threads, progress=progress)
         _keep(track, path)
     length_s = track.times_s[-1] - track.times_s[0]
@@ -274,10 +184,51 @@ def face_track(
     return track
 
 
-def _keep(track: FaceTrack, path: Path) -> None:
-    from safetensors.numpy import save_file
+_TYPES = {"int64": "I64", "float64": "F64", "float32": "F32", "bool": "BOOL"}
+_ON_DISK = ("points", "blendshapes")
+_IN_MEMORY = ("pts", "times_s", "shots", "crowded")
 
-    arrays = {name: getattr(track, name) for name in ("pts", "times_s", "points", "blendshapes", "shots", "crowded")}
-    with whole_file(path) as partial:
-        save_file(arrays, partial)
+
+def _keep(track: FaceTrack, path: Path) -> None:
+    """Write a track, block by block, as `safetensors.numpy.save_file` would all at once."""
+    head, end = {}, 0
+    for name in (*_ON_DISK, *_IN_MEMORY):
+        array = getattr(track, name)
+        kind = np.dtype(np.float32) if name in _ON_DISK else array.dtype
+        start, end = end, end + math.prod(array.shape) * kind.itemsize
+        head[name] = {"dtype": _TYPES[kind.name], "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    with whole_file(path) as partial, partial.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for name in _ON_DISK:
+            array = getattr(track, name)
+            for k in range(0, len(array), BLOCK):
+                out.write(array[k : k + BLOCK].tobytes())
+        for name in _IN_MEMORY:
+            out.write(getattr(track, name).tobytes())
     cache.prune("tracks")
+
+
+def _kept(path: Path, width: int, height: int) -> FaceTrack | None:
+    """Return the track in a file; None if there is no whole one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:  # says whether it is whole
+            arrays = {name: file.get_tensor(name) for name in _IN_MEMORY}
+        store = Store(path.open("rb"))
+        size = np.zeros(1, "<u8")
+        store.read(0, size)
+        text = np.zeros(int(size[0]), np.uint8)
+        store.read(8, text)
+        head = json.loads(text.tobytes())
+        for name, shape in zip(_ON_DISK, ((POINTS, 3), (BLENDSHAPES,)), strict=True):
+            records = np.arange(len(arrays["pts"]))
+            stride = 4 * math.prod(shape)
+            if head[name]["shape"] != [len(records), *shape]:
+                return None
+            arrays[name] = Rows(store, records, shape, start=8 + len(text) + head[name]["data_offsets"][0], stride=stride)
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
+    return FaceTrack(**arrays, width=width, height=height)

@@ -55,7 +55,11 @@ def width(xyz: np.ndarray) -> np.ndarray:
 
 def measure_mouth(track: FaceTrack) -> np.ndarray:
     """Return the mouth of every frame of a face track in face space, (F, 40, 3) float32, NaN without a face."""
-    return fit_pose(track.points).to_face(track.points[:, LIPS].astype(np.float64)).astype(np.float32)
+
+    def each(points: np.ndarray) -> np.ndarray:
+        return fit_pose(points).to_face(points[:, LIPS].astype(np.float64)).astype(np.float32)
+
+    return track.measure(each)
 
 
 @dataclass(frozen=True)

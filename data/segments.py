@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from lipwright.data.face_space import fit_pose
 from lipwright.data.faces import height_px
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import LONGEST_GAP_S
 
 LEAST_S = 2.0
 """A shorter stretch is not worth its edges."""
+
+MOST_S = 120.0
+"""A longer stretch is cut into equal parts: each is held in memory."""
 
 BRIDGED_S = 1.0
 """A stretch goes on over so long without a usable face; its steps do not count."""
@@ -31,6 +35,7 @@ TURNED_DEG = (40.0, 32.0)
 
 BOUNDS = {
     "least_s": LEAST_S,
+    "most_s": MOST_S,
     "bridged_s": BRIDGED_S,
     "least_seen": LEAST_SEEN,
     "least_face_px": LEAST_FACE_PX,
@@ -74,8 +79,8 @@ def usable_frames(track: FaceTrack) -> tuple[np.ndarray, np.ndarray]:
     """
     flaw = np.full(len(track.pts), -1)
     flaw[track.crowded] = FLAWS.index(SEVERAL)
-    flaw[height_px(track.points) < LEAST_FACE_PX] = FLAWS.index(SMALL)  # NaN is not less
-    flaw[(np.abs(fit_pose(track.points).angles_deg()) > TURNED_DEG).any(1)] = FLAWS.index(TURNED)
+    flaw[track.measure(height_px) < LEAST_FACE_PX] = FLAWS.index(SMALL)  # NaN is not less
+    flaw[(np.abs(track.pose.angles_deg()) > TURNED_DEG).any(1)] = FLAWS.index(TURNED)
     flaw[~track.found] = FLAWS.index(NO_FACE)
     return flaw < 0, flaw
 
@@ -89,7 +94,7 @@ def _known_s(times_s: np.ndarray) -> float:
 def find_segments(track: FaceTrack) -> list[Segment]:
     """Cut a face track into segments, all of it, in order: no shot change is inside of one.
 
-    A usable one begins and ends with a usable frame.
+    A usable one begins and ends with a usable frame, unless it is a part of one that was too long.
     """
     usable, flaw = usable_frames(track)
     segments: list[Segment] = []
@@ -111,7 +116,10 @@ def find_segments(track: FaceTrack) -> list[Segment]:
             elif _known_s(track.times_s[run]) < LEAST_SEEN * length_s:
                 reject(start, stop, SPARSE if usable[start:stop].all() else None)
             else:
-                segments.append(Segment(start, stop))
+                parts = math.ceil(length_s / MOST_S)
+                cuts = track.times_s[start] + length_s * np.arange(1, parts) / parts
+                edges = [start, *np.searchsorted(track.times_s, cuts).tolist(), stop]
+                segments += [Segment(a, b) for a, b in pairwise(edges)]
             done = stop
         reject(done, int(end))
     return segments

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipwright.data.articulation import COLUMNS, LOWER_LIP, UPPER_LIP, Lips, articulate
-from lipwright.data.landmarks import track_images
+from lipwright.data.follower import track_images
 from lipwright.data.speech import Speech
 from lipwright.data.thin_plate import thin_plate
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lipwright.data.audio import SAMPLE_RATE_HZ
+from lipwright.data.audio import SAMPLE_RATE_HZ, Speech, around
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, frame_energy_db
 
 BELOW_LOUD_DB = 25.0
@@ -32,6 +32,9 @@ TELEPHONE_HZ = 3600
 BLOCK = 1024
 """Samples that a spectrum is of."""
 
+HEARD = 120 * SAMPLE_RATE_HZ
+"""Samples that voices are looked for in together."""
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -50,16 +53,17 @@ class Levels:
     treble_db: float
 
 
-def measure_levels(samples: np.ndarray, settings: FeatureSettings) -> Levels:
+def measure_levels(samples: Speech, settings: FeatureSettings) -> Levels:
     """Measure the levels of 16 kHz mono samples (N,)."""
     noise_db, loud_db = np.percentile(frame_energy_db(samples, settings), (5, 95))
-    blocks = np.resize(samples, (-(-len(samples) // BLOCK), BLOCK)) * np.hanning(BLOCK).astype(np.float32)
-    power = sum((np.abs(np.fft.rfft(block)) ** 2 for block in blocks), np.zeros(BLOCK // 2 + 1))
+    power, window = np.zeros(BLOCK // 2 + 1), np.hanning(BLOCK).astype(np.float32)
+    for start in range(0, max(len(samples) - BLOCK + 1, 1), BLOCK):
+        power += np.abs(np.fft.rfft(around(samples, start, start + BLOCK) * window)) ** 2
     treble = power[np.fft.rfftfreq(BLOCK, 1 / SAMPLE_RATE_HZ) >= TELEPHONE_HZ].sum() / max(power.sum(), 1e-20)
     return Levels(float(loud_db), float(noise_db), float(10 * np.log10(max(treble, 1e-12))))
 
 
-def find_speech(samples: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+def find_speech(samples: Speech, settings: FeatureSettings) -> np.ndarray:
     """Say of each step whether it is loud enough for speech, short pauses included.
 
     Returns
@@ -97,7 +101,7 @@ def _silero() -> tuple[Any, Any]:
         return silero_vad.load_silero_vad(), silero_vad.get_speech_timestamps
 
 
-def find_other_sound(samples: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+def find_other_sound(samples: Speech, settings: FeatureSettings) -> np.ndarray:
     """Say of each step whether it is in a second or more of sound as loud as speech in which nobody speaks: music, applause.
 
     Silero VAD tells (`knows_voices`); where it is not installed, such sound is not told from speech.
@@ -114,6 +118,7 @@ def find_other_sound(samples: np.ndarray, settings: FeatureSettings) -> np.ndarr
     import torch
 
     model, run = _silero()
-    for span in run(torch.from_numpy(samples), model, sampling_rate=SAMPLE_RATE_HZ):
-        other[span["start"] // HOP : -(-span["end"] // HOP)] = False
+    for begin in range(0, len(samples), HEARD):
+        for span in run(torch.from_numpy(samples[begin : begin + HEARD]), model, sampling_rate=SAMPLE_RATE_HZ):
+            other[(begin + span["start"]) // HOP : -(-(begin + span["end"]) // HOP)] = False
     return binary_opening(other, np.ones(round(LEAST_OTHER_S * STEP_HZ), bool))

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
+from lipwright.data.audio import SAMPLE_RATE_HZ, Speech, StoredSpeech
 from lipwright.data.errors import InputError
-from lipwright.data.face_space import fit_pose
 from lipwright.data.faces import height_px, in_front
-from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
+from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.data.keyframes import frame_times, read_keyframes
 from lipwright.data.landmarker import BLENDSHAPES, POINTS, Landmarker, find_small, model_path
 from lipwright.data.landmarks import FaceTrack, face_track, track_faces
@@ -177,7 +176,7 @@ def _check(path: Path, clip: dict[str, Any]) -> None:
     other = speech
     if media.audio is not None:
         counts: list[tuple[int, int]] = []
-        samples = read_speech(media, lambda block: counts.append((int((np.abs(block) >= CLIPPED_AT).sum()), block.size)))
+        samples = StoredSpeech(media, lambda block: counts.append((int((np.abs(block) >= CLIPPED_AT).sum()), block.size)))
         clipped, heard = np.sum(counts, 0)
         levels, other = measure_levels(samples, settings), find_other_sound(samples, settings)
         speech = find_speech(samples, settings) & ~other
@@ -187,13 +186,13 @@ def _check(path: Path, clip: dict[str, Any]) -> None:
     clip |= _see(look)
     lag = None
     if samples is not None and levels is not None and levels.loud_db >= QUIETEST_DB:
-        lag, _ = measure_lag(samples, settings, compute_features(samples, settings), other, look.track)
+        lag, _ = measure_lag(samples, other, look.track)
         if lag is not None:
             clip |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence}
     _judge(clip, look, shown_s, levels, lag)
 
 
-def _hear(media: Media, samples: np.ndarray, clipped: float, levels: Levels, speech: np.ndarray) -> dict[str, Any]:
+def _hear(media: Media, samples: Speech, clipped: float, levels: Levels, speech: np.ndarray) -> dict[str, Any]:
     """Say what the sound is like."""
     audio = media.need_audio()
     return {
@@ -307,7 +306,7 @@ def _see(look: Look) -> dict[str, Any]:
         "pitch_deg": None,
     }
     if found.any():
-        yaw, pitch = np.percentile(np.abs(fit_pose(track.points[found]).angles_deg()), 95, axis=0)
+        yaw, pitch = np.percentile(np.abs(track.pose[found].angles_deg()), 95, axis=0)
         clip |= {
             "face_px": round(float(np.median(height_px(track.points[found])))),
             "yaw_deg": round(float(yaw)),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lipwright.data.audio import read_speech
+from lipwright.data.audio import Speech, StoredSpeech
 from lipwright.data.corpus import Clip, Row, save_clip, settings_hash, settings_of
 from lipwright.data.errors import FaceError, InputError, MediaError
-from lipwright.data.face_space import fit_pose
-from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db
+from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db, gain_for
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
@@ -32,6 +31,9 @@ LEAST_CORRECTED_MS = 75.0
 
 MOST_OTHER = 0.5
 """A segment with music or the like, and no voice, in more than this share of it is left out; in less, those moments are."""
+
+LISTENED = 60 * STEP_HZ
+"""Steps that the base model hears at a time, to find the lag."""
 
 GRID_S = 0.025
 """Of a stretch of frames, the steps inside of it are shorter by less than this."""
@@ -82,7 +84,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
     try:
         media = probe(source.path)
         media.need_video()
-        samples = read_speech(media)
+        samples = StoredSpeech(media)
         loud_db = float(np.percentile(frame_energy_db(samples, features), 95))
         if loud_db < QUIETEST_DB:
             raise MediaError(f"{source.path} is silent (loud moments at {loud_db:.0f} dB); nothing to learn from")
@@ -95,15 +97,16 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
             advice = "; say which one with --face" if track.crowded.any() else ""
             flaws = _flaws(track)
             raise FaceError(f"{source.path} never shows a face for {LEAST_S:g} s that can be learned from ({flaws}){advice}")
-        heard, other = compute_features(samples, features), find_other_sound(samples, features)
-        lag, late = measure_lag(samples, features, heard, other, track)
+        other = find_other_sound(samples, features)
+        lag, late = measure_lag(samples, other, track)
         if lag is not None:
             common |= {"lag_ms": lag.lag_ms, "lag_confidence": lag.confidence, "lag_corrected": late}
         late_s = lag.lag_ms / 1000 if lag is not None and late else 0.0
+        heard = _Heard(samples, other, features, gain_for(samples, features))
         which = f"-{source.face}" if source.face else ""
         rows: list[Row] = []
         for segment in segments:
-            row, clip = _take_segment(segment, track, late_s, samples, heard, other)
+            row, clip = _take_segment(segment, track, late_s, heard)
             reason = segment.reason
             if reason is None and row["end_s"] - row["start_s"] < LEAST_S - GRID_S:
                 reason = NO_SOUND
@@ -130,28 +133,37 @@ def _flaws(track: FaceTrack) -> str:
     return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s in {len(track.shots)} shots"
 
 
-def measure_lag(
-    samples: np.ndarray, features: FeatureSettings, heard: np.ndarray, other: np.ndarray, track: FaceTrack
-) -> tuple[Lag | None, bool]:
+def measure_lag(samples: Speech, other: np.ndarray, track: FaceTrack) -> tuple[Lag | None, bool]:
     """Compare the mouth with what the base model hears; return the lag, one for all of a file, and whether to correct it."""
     from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
-    model = load_model()
     mouth, (usable, _) = measure_mouth(track), usable_frames(track)
     if not usable.any():
         return None, False
-    if (own := feature_settings(model)) != features:
-        heard = compute_features(samples, own)
-    xyz, valid = interpolate(track.times_s, mouth, usable, np.arange(len(heard)) / STEP_HZ)
-    said = predict_mouth(model, heard, measure_speaker(mouth[usable]))
-    lag = find_lag(aperture(said.xyz), aperture(xyz), valid & ~other)
+    model, speaker, steps = load_model(), measure_speaker(mouth[usable]), len(other)
+    own = feature_settings(model)
+    gain, said = gain_for(samples, own), np.zeros(steps, np.float32)
+    for start in range(0, steps, LISTENED):
+        end = min(start + LISTENED, steps)
+        heard = compute_features(samples, own, gain=gain, steps=(start, end))
+        said[start:end] = aperture(predict_mouth(model, heard, speaker).xyz)
+    opening, valid = interpolate(track.times_s, aperture(mouth), usable, np.arange(steps) / STEP_HZ)
+    lag = find_lag(said, opening, valid & ~other)
     enough = bool(valid.sum() >= CORRECTED_FROM_S * STEP_HZ)
     return lag, lag is not None and lag.confident and enough and abs(lag.lag_ms) > LEAST_CORRECTED_MS
 
 
-def _take_segment(
-    segment: Segment, track: FaceTrack, late_s: float, samples: np.ndarray, heard: np.ndarray, other: np.ndarray
-) -> tuple[Row, Clip]:
+@dataclass(frozen=True)
+class _Heard:
+    """The sound of a file, what in it is no voice (T,), and how its features are computed."""
+
+    samples: Speech
+    other: np.ndarray
+    features: FeatureSettings
+    gain: float
+
+
+def _take_segment(segment: Segment, track: FaceTrack, late_s: float, heard: _Heard) -> tuple[Row, Clip]:
     """Return what a segment's row says of its frames, and its clip.
 
     `late_s` is by how much the picture comes after its sound; the sound's clock counts.
@@ -159,34 +171,26 @@ def _take_segment(
     frames = slice(segment.first, segment.end)
     times_s = track.times_s[frames] - late_s
     start = max(math.ceil(round(times_s[0] * STEP_HZ, 3)), 0)
-    end = max(min(math.floor(round(times_s[-1] * STEP_HZ, 3)) + 1, len(heard)), start)
-    cut = replace(
-        track,
-        pts=track.pts[frames],
-        times_s=times_s,
-        points=track.points[frames],
-        blendshapes=track.blendshapes[frames],
-        shots=np.zeros(1, np.int64),
-        crowded=track.crowded[frames],
-    )
-    pose, (usable, _) = fit_pose(cut.points), usable_frames(cut)
+    end = max(min(math.floor(round(times_s[-1] * STEP_HZ, 3)) + 1, len(heard.other)), start)
+    cut = track.part(frames)
+    pose, (usable, _) = cut.pose, usable_frames(cut)
     row: Row = {
         "start_s": start / STEP_HZ,
         "end_s": end / STEP_HZ,
         "frames": len(times_s),
         "face_rate": round(float(usable.mean()), 4),
-        "other_sound_s": int(other[start:end].sum()) / STEP_HZ,
+        "other_sound_s": int(heard.other[start:end].sum()) / STEP_HZ,
     }
     clip = Clip(
-        features=heard[start:end],
-        other_sound=other[start:end],
-        audio=np.clip(np.round(samples[start * HOP : end * HOP] * 32767), -32768, 32767).astype(np.int16),
+        features=compute_features(heard.samples, heard.features, gain=heard.gain, steps=(start, end)),
+        other_sound=heard.other[start:end],
+        audio=np.clip(np.round(heard.samples[start * HOP : end * HOP] * 32767), -32768, 32767).astype(np.int16),
         times_s=times_s - start / STEP_HZ,
         mouth=np.nan_to_num(measure_mouth(cut)),
         rotation=np.nan_to_num(pose.rotation),
         scale=np.nan_to_num(pose.scale),
         shift=np.nan_to_num(pose.shift),
-        blendshapes=np.nan_to_num(cut.blendshapes),
+        blendshapes=np.nan_to_num(cut.blendshapes[:]),
         valid=usable,
     )
     return row, clip

@@ -26,7 +26,8 @@ from lipwright.data.audio import read_speech
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.features import STEP_HZ, compute_features
-from lipwright.data.landmarks import FaceTrack, track_images
+from lipwright.data.follower import track_images
+from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media, Yuv, file_sha256, read_frames, to_rgb
 from lipwright.data.mouth import LIPS, MouthTrack, Speaker, interpolate, measure_mouth, measure_speaker
 from lipwright.models.lipsync import LipSync
@@ -139,7 +140,7 @@ def _set_stage(media: Media, track: FaceTrack, bank: Path | None, progress: Prog
     mouth = measure_mouth(track)
     speaker = measure_speaker(mouth)
     mean, scale = faces.mouths.mean(0), speaker.scale or 1.0
-    return _Stage(media, track, mouth, rows, faces, fit_pose(track.points[rows]), speaker, mean, scale)
+    return _Stage(media, track, mouth, rows, faces, track.pose[rows], speaker, mean, scale)
 
 
 def _judge_measured(stage: _Stage, progress: Progress | None) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def _judge_shifted(
 
     def images() -> Iterator[tuple[Fraction, np.ndarray]]:
         nonlocal worst
-        for painted in painted_frames(pictures(), stage.track.points, stage.rows, mouths, paint, stage.bank):
+        for painted in painted_frames(pictures(), stage.track, stage.rows, mouths, paint, stage.bank):
             if isinstance(painted, Painted):
                 worst = max(worst, outside_difference(current[0], painted))
                 shares.append(painted.mask_share)
@@ -212,7 +213,7 @@ def _judge_pixels(stage: _Stage, progress: Progress | None) -> dict[str, float |
     scores = []
     recent: dict[str, list[np.ndarray]] = {"filmed": [], "painted": []}
     flicker = {"filmed": 0.0, "painted": 0.0}
-    frames = painted_frames(pictures(), stage.track.points, stage.rows, stage.mouth[stage.rows], found, stage.bank)
+    frames = painted_frames(pictures(), stage.track, stage.rows, stage.mouth[stage.rows], found, stage.bank)
     for k, painted in enumerate(frames):
         if progress:
             progress("render pixels", k + 1, len(stage.rows))

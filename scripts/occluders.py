@@ -10,6 +10,7 @@ each has the threshold that 0.5 % of the clip's clean frames exceed. Last, a pho
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from fractions import Fraction
 from itertools import takewhile
 from pathlib import Path
@@ -20,8 +21,9 @@ import numpy as np
 from lipwright.data.articulation import articulate
 from lipwright.data.face_space import ANCHORS, CANONICAL, Pose, fit_pose
 from lipwright.data.faces import nearest
+from lipwright.data.follower import track_images
 from lipwright.data.landmarker import Landmarker
-from lipwright.data.landmarks import face_track, track_images
+from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe, read_frames
 from lipwright.data.mouth import LIPS, aperture, width
 from lipwright.data.segments import usable_frames
@@ -111,6 +113,7 @@ def judge(path: Path) -> dict[str, float]:
     """Hide the mouth of a video now and then."""
     media = probe(path)
     track = face_track(media)
+    track = replace(track, points=track.points[:], blendshapes=track.blendshapes[:])
     usable, _ = usable_frames(track)
     inside = usable & (track.times_s >= FIRST_S) & (track.times_s < FIRST_S + SECONDS)
     rows, points, shapes, shares = [], [], [], []

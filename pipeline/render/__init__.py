@@ -16,11 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.errors import FaceError, InputError, require_new
-from lipwright.data.face_space import fit_pose
 from lipwright.data.features import compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
-from lipwright.data.mouth import LIPS, MouthTrack, Speaker, aperture, load_track, measure_mouth, measure_speaker
+from lipwright.data.mouth import MouthTrack, Speaker, aperture, load_track, measure_mouth, measure_speaker
 from lipwright.data.writer import CONTAINERS, VideoWriter
 from lipwright.pipeline.ahead import ahead
 from lipwright.pipeline.progress import Progress, told_as
@@ -37,7 +36,7 @@ NEVER_OPEN = 0.05
 
 def painted_frames(
     pictures: Iterable[Yuv],
-    points: np.ndarray,
+    track: FaceTrack,
     rows: np.ndarray,
     mouths: np.ndarray,
     valid: np.ndarray,
@@ -49,8 +48,8 @@ def painted_frames(
     ----------
     pictures : iterable of Yuv
         F of them.
-    points : ndarray, shape (N, 478, 3), float32
-        Landmarks of the video that they come from, NaN without a face.
+    track
+        Of the video that they come from.
     rows : ndarray, shape (F,), int64
         Which of its frames they are.
     mouths : ndarray, shape (F, 40, 3), float32
@@ -65,17 +64,17 @@ def painted_frames(
     Yuv or Painted
         The picture itself where nothing was painted.
     """
-    pose = fit_pose(points)[rows]
+    pose = track.pose[rows]
     paint = valid & np.isfinite(pose.scale)
     strength = paint_strength(pose, bank)
     paint &= strength > 0
-    asked, own = mouths.copy(), pose.to_face(points[rows][:, LIPS].astype(np.float64))
+    asked, own = mouths.copy(), measure_mouth(track)[rows]
     asked[paint] += (1 - strength[paint, None, None]) * (own[paint] - asked[paint])
     joined = choose_windows(bank, asked, pose, paint)
     for k, picture in enumerate(pictures):
         here, (height, width) = pose[np.array([k])], picture.y.shape
         if (windows := joined[k]) and are_windows(window_boxes(here, width, height))[0]:
-            yield paint_mouth(picture, points[rows[k]], here, asked[k], bank, windows, strength=float(strength[k]))
+            yield paint_mouth(picture, track.points[rows[k]], here, asked[k], bank, windows, strength=float(strength[k]))
         else:
             yield picture
 
@@ -98,7 +97,7 @@ def _speaker_of(track: FaceTrack, media: Media) -> Speaker:
 
 
 def _require_paintable(track: FaceTrack, bank: Bank, media: Media) -> None:
-    pose = fit_pose(track.points[track.found])
+    pose = track.pose[track.found]
     if not (paint_strength(pose, bank) > 0).any():
         yaw, pitch = np.median(np.abs(pose.angles_deg()), 0)
         raise FaceError(
@@ -217,7 +216,7 @@ def render_video(
             yield current[0]
 
     def frames() -> Iterator[tuple[Yuv | Painted, int]]:
-        for frame in painted_frames(pictures(), track.points, indices, mouths, valid, faces):
+        for frame in painted_frames(pictures(), track, indices, mouths, valid, faces):
             yield frame, outside_difference(current[0], frame) if isinstance(frame, Painted) else 0
 
     with (

@@ -18,7 +18,7 @@ import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.errors import FaceError
-from lipwright.data.face_space import Pose, fit_pose
+from lipwright.data.face_space import Pose
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import TRACKER_VERSION, FaceTrack
 from lipwright.data.media import Media, Yuv, read_frames
@@ -169,11 +169,11 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
         No frame shows a whole mouth.
     """
     usable = track.found & (track.times_s < (np.inf if end_s is None else end_s))
-    pose = fit_pose(track.points)
+    pose = track.pose
     boxes = np.zeros((len(usable), 4), np.int64)
     boxes[usable] = window_boxes(pose[usable], track.width, track.height)
     with np.errstate(invalid="ignore"):  # NaN without a face
-        lips = track.points[:, LIPS, :2]
+        lips = track.measure(lambda points: points[:, LIPS, :2])
         usable &= are_windows(boxes) & ((lips >= 0) & (lips < (track.width, track.height))).all((1, 2))
     frames = np.flatnonzero(usable)
     if not len(frames):

@@ -19,7 +19,8 @@ from lipwright.data import cache
 from lipwright.data.face_space import fit_pose
 from lipwright.data.faces import nearest
 from lipwright.data.files import whole_file
-from lipwright.data.landmarks import FaceTrack, Follower, face_track
+from lipwright.data.follower import Follower
+from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
 from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.progress import Progress, told_as

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from lipwright.data import landmarks
 from lipwright.data.errors import MediaError
+from lipwright.data.follower import Finds, _lasting, follow, track_images
 from lipwright.data.landmarker import BLENDSHAPES, POINTS, Landmarker
-from lipwright.data.landmarks import FaceTrack, face_track, track_faces, track_images
+from lipwright.data.landmarks import FaceTrack, face_track, track_faces
 from lipwright.data.media import Yuv, probe, read_frames
 from lipwright.data.mouth import aperture, measure_mouth, track_of
 
@@ -41,10 +41,11 @@ def test_every_frame_has_a_row_at_its_own_time(talk, track: FaceTrack) -> None:
 
 def test_the_face_is_found_inside_the_picture(track: FaceTrack) -> None:
     assert track.found.all()
-    inside = (track.points[..., :2] > 0) & (track.points[..., :2] < 320)
+    points, blendshapes = track.points[:], track.blendshapes[:]
+    inside = (points[..., :2] > 0) & (points[..., :2] < 320)
     assert inside.all()
-    assert ((track.blendshapes >= 0) & (track.blendshapes <= 1)).all()
-    eyes, mouth, chin = (track.points[:, k, 1] for k in (33, 13, 152))
+    assert ((blendshapes >= 0) & (blendshapes <= 1)).all()
+    eyes, mouth, chin = (points[:, k, 1] for k in (33, 13, 152))
     assert (eyes < mouth).all()
     assert (mouth < chin).all()
 
@@ -108,11 +109,11 @@ def pair(talk, encode: Make) -> Path:
 def test_of_two_faces_the_one_that_is_meant_is_followed(pair: Path, track: FaceTrack) -> None:
     left, right, largest = (track_faces(probe(pair), which=which, threads=1) for which in ("left", "right", "largest"))
     assert left.found.all()
-    assert (left.points[..., 0].mean(1) < 320).all()
+    assert (left.points[:][..., 0].mean(1) < 320).all()
     assert right.found[:35].all()
     assert not right.found[50:].any()
     assert (right.points[right.found][..., 0].mean(1) > 320).all()
-    assert np.abs(np.diff(largest.points[:35, :, 0].mean(1))).max() < 20  # it does not change over
+    assert np.abs(np.diff(largest.points[:35][..., 0].mean(1))).max() < 20  # it does not change over
     for tracked in (left, right, largest):
         assert not tracked.crowded.any()
     ours, theirs = aperture(measure_mouth(left)), aperture(measure_mouth(track))[:60]
@@ -138,9 +139,10 @@ def test_a_face_in_the_background_is_followed_only_where_it_is_alone_and_marked_
             canvas[:, 160:] = 120 + np.clip((k - comes) / 10, 0, 1) * (face - 120.0)
             yield Fraction(k, 25), canvas
 
-    followed = landmarks._follow(images(), "largest")
-    found = np.isfinite(followed.points[:, 0, 0])
-    across = followed.points[found][..., 0].mean(1)
+    finds = Finds()
+    followed = follow(images(), "largest", finds)
+    found = followed.faces >= 0
+    across = finds.points(followed.faces)[found][..., 0].mean(1)
     if comes == 10:
         assert (across > 160).all()
         assert found[20:].all()
@@ -157,10 +159,10 @@ def test_others_count_a_while_before_and_after_they_are_found() -> None:
     crowded[[0, 60, 61]] = True
     times_s = np.arange(100) / 25
     near = np.abs(times_s[:, None] - times_s[crowded]).min(1)
-    lasting = landmarks._lasting(crowded, times_s)
+    lasting = _lasting(crowded, times_s)
     assert lasting[near < 0.49].all()
     assert not lasting[near > 0.51].any()
-    assert landmarks._lasting(np.zeros(0, bool), np.zeros(0)).shape == (0,)
+    assert _lasting(np.zeros(0, bool), np.zeros(0)).shape == (0,)
 
 
 def test_each_choice_has_its_own_track(pair: Path, isolated_cache: Path) -> None:
@@ -222,7 +224,7 @@ def test_a_turned_video_is_tracked_upright(talk, encode: Make) -> None:
     path = encode("lying.mp4", video=[(Fraction(k, 25), lying) for k in range(2)], turn_degrees=90)
     track = track_faces(probe(path), threads=1)
     assert track.found.all()
-    assert (track.points[:, 33, 1] < track.points[:, 13, 1]).all()
+    assert (track.points[:][:, 33, 1] < track.points[:][:, 13, 1]).all()
 
 
 def test_progress_counts_frames(bars: Make) -> None:

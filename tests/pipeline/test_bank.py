@@ -73,7 +73,7 @@ def test_footage_without_a_face_is_refused_by_name(talk: Any, talk_track: FaceTr
 
 
 def test_a_face_that_leaves_the_picture_has_no_window(talk: Any, talk_track: FaceTrack) -> None:
-    points = talk_track.points.copy()
+    points = talk_track.points[:]
     points[10:20, :, 0] += 5000
     bank = collect_windows(probe(talk.path), replace(talk_track, points=points), "1" * 64)
     assert not set(range(10, 20)) & set(bank.frames.tolist())

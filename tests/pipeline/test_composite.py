@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lipwright.data.landmarks import FaceTrack, track_images
+from lipwright.data.follower import track_images
+from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import BT709, Yuv, to_rgb
 from lipwright.data.mouth import LIPS, aperture, measure_mouth
 from lipwright.pipeline.render import outside_difference
@@ -58,7 +59,7 @@ def test_the_mask_lies_below_the_nose_and_within_the_widened_face(
     talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv], widest: int
 ) -> None:
     painted = _paint(20, talk_bank.mouths[widest], widest, talk_track, talk_bank, talk_pictures)
-    points, scale = talk_track.points[20, :, :2], float(talk_bank.pose.scale[20])
+    points, scale = talk_track.points[20][:, :2], float(talk_bank.pose.scale[20])
     left, top, _, _ = painted.box
     rows, columns = np.nonzero(painted.mask)
     down = points[152] - points[168]
@@ -106,9 +107,9 @@ def test_what_is_no_light_at_the_masks_edge_does_not_tint_the_mouth(
     """A white collar in the frame at the chin, where the window has skin, leaves lips and cheeks as they are."""
     on, mouth = 20, talk_bank.mouths[widest]
     plain = _paint(on, mouth, widest, talk_track, talk_bank, talk_pictures).picture.y.astype(int)
-    chin, scale = talk_track.points[on, 152, :2], float(talk_bank.pose.scale[on])
+    chin, scale = talk_track.points[on][152, :2], float(talk_bank.pose.scale[on])
     picture = talk_pictures[on].copy()
     cv2.circle(picture.y, tuple(map(int, chin)), round(0.15 * scale), 255, -1)
     painted = _paint(on, mouth, widest, talk_track, talk_bank, [picture] * (on + 1)).picture.y.astype(int)
-    lips = talk_track.points[on, LIPS, :2].round().astype(int)
+    lips = talk_track.points[on][LIPS, :2].round().astype(int)
     assert np.abs(painted - plain)[lips[:, 1], lips[:, 0]].max() <= 3

@@ -54,7 +54,7 @@ def test_frames_without_a_face_pass_through_untouched(interrupted_talk: Path) ->
     mouths = np.repeat(mouth[10][None], 75, 0)  # the same open mouth everywhere
     pictures = [frame.yuv() for frame in read_frames(media)]
     bank = build_bank(media, track, file_sha256(interrupted_talk))
-    painted = list(painted_frames(iter(pictures), track.points, np.arange(75), mouths, np.ones(75, bool), bank))
+    painted = list(painted_frames(iter(pictures), track, np.arange(75), mouths, np.ones(75, bool), bank))
     assert [isinstance(frame, Painted) for frame in painted] == track.found.tolist()
     for own, frame in zip(pictures, painted, strict=True):
         if isinstance(frame, Painted):
@@ -70,7 +70,7 @@ def test_frames_without_a_mouth_to_paint_pass_through_untouched(
     painted = list(
         painted_frames(
             iter(talk_pictures),
-            talk_track.points,
+            talk_track,
             np.arange(len(valid)),
             talk_bank.mouths,
             valid,
@@ -90,9 +90,7 @@ def test_an_edit_changes_the_picture_inside_its_span_alone(
     versions = []
     for track in (own, replace(own, edits=(edit,)).edited()):
         mouths, valid = track.at(times)
-        versions.append(
-            list(painted_frames(iter(talk_pictures), talk_track.points, np.arange(len(valid)), mouths, valid, talk_bank))
-        )
+        versions.append(list(painted_frames(iter(talk_pictures), talk_track, np.arange(len(valid)), mouths, valid, talk_bank)))
     # Where nothing is asked for, applying the edit still moves the mouth by rounding errors.
     same = np.array(
         [

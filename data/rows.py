@@ -1,0 +1,78 @@
+"""Rows: an array that stays on disk, read a few rows at a time, so that memory does not grow with a video."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from typing import IO, Any
+
+import numpy as np
+
+from lipwright.data import cache
+
+
+class Store:
+    """A file that is read from here and there, and closed when nobody reads from it any more.
+
+    (Pages of a mapped file would count as memory.)
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        weakref.finalize(self, file.close)
+
+    @classmethod
+    def scratch(cls) -> Store:
+        """Make an empty one in the cache's folder that is gone when it is closed: one for temporary files may be memory."""
+        return cls(tempfile.TemporaryFile(dir=cache.cache_folder()))
+
+    def append(self, array: np.ndarray) -> None:
+        """Write at the end."""
+        self._file.seek(0, 2)
+        self._file.write(array.tobytes())
+
+    def read(self, start: int, into: np.ndarray) -> None:
+        """Fill a contiguous array with what stands from a byte on."""
+        self._file.seek(start)
+        self._file.readinto(into)  # type: ignore[attr-defined]
+
+
+class Rows:
+    """Rows of float32 numbers in a store; indexed by rows, it gives an array.
+
+    Parameters
+    ----------
+    store
+        Where they are.
+    records : ndarray, shape (F,), int64
+        Which record of the store each row is; −1: none, the row is NaN.
+    shape
+        Of a row.
+    start, stride
+        Bytes before the first record's numbers, and from record to record.
+    """
+
+    def __init__(self, store: Store, records: np.ndarray, shape: tuple[int, ...], *, start: int, stride: int) -> None:
+        self._store, self._records = store, records
+        self._start, self._stride = start, stride
+        self.shape = (len(records), *shape)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
+        if isinstance(key, tuple) or key is Ellipsis:
+            raise TypeError(f"Expected rows alone as an index, got {key}; take [:] first.")
+        records = np.asarray(self._records[key])
+        rows = np.full((records.size, *self.shape[1:]), np.nan, np.float32)
+        for row, record in zip(rows, records.flat, strict=True):
+            if record >= 0:
+                self._store.read(self._start + int(record) * self._stride, row)
+        return rows.reshape(*records.shape, *self.shape[1:])
+
+    def part(self, rows: slice) -> Rows:
+        """Return some of the rows, not read yet."""
+        return Rows(self._store, self._records[rows], self.shape[1:], start=self._start, stride=self._stride)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or np.float32, copy=False)
