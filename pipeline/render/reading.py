@@ -1,8 +1,8 @@
 """True to the command: what the tracker reads when a mouth is painted, and what to paint so that it reads what was asked.
 
-The tracker reads the same lips differently with every crop that it looks at, by a quarter of what a talker's aperture varies.
-So a window's own reading is a poor label. Each window is therefore painted on other frames of its footage and read again
-there; its label is the mean of what was read.
+The tracker reads the same lips differently with every crop that it looks at; those of a small face by a quarter of what a
+talker's aperture varies. So a small window's own reading is a poor label. Each is therefore painted on other frames of its
+footage and read again there; its label is the mean of what was read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from lipwright.data import cache
 from lipwright.data.face_space import fit_pose
-from lipwright.data.faces import nearest
+from lipwright.data.faces import height_px, nearest
 from lipwright.data.files import whole_file
 from lipwright.data.follower import Follower
 from lipwright.data.landmarks import FaceTrack, face_track
@@ -35,6 +35,9 @@ APART = (0.33, 0.67)
 
 FEWEST = 50
 """Windows of a bank that is worth reading again."""
+
+FINE_PX = 200
+"""Faces of this height are read well enough at once (`docs/rendering.md`)."""
 
 SETTLING = 10
 """First frames of a pass: the tracker has yet to find its crop."""
@@ -123,11 +126,11 @@ def look_for_hidden(bank: Bank, likeness: Likeness) -> np.ndarray:
 def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np.ndarray:
     """Paint each window on other frames, and return the mean of what the tracker reads, (N, R, 3) float32, face space.
 
-    The R points are `READ`.
+    The R points are `READ`. Of large faces and of few windows it is what was read in the first place.
     """
     count = len(bank.frames)
     own = bank.face[:, READ]
-    if count < FEWEST:
+    if count < FEWEST or np.median(height_px(bank.points)) >= FINE_PX:
         return own
     rows = {int(frame): row for row, frame in enumerate(bank.frames)}
     readings = np.full((1 + len(APART), *own.shape), np.nan)
