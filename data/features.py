@@ -145,11 +145,11 @@ def compute_features(
     if gain is None:
         gain = gain_for(samples, settings)
     first, end = steps or (0, 1 + len(samples) // HOP)
-    length, heard = _window(settings), (max(first - 1, 0), end)
+    length, heard = _window(settings), (max(first - 1, 0), max(end, 1))
     levels = [_energy_db(around(samples, *block) * np.float32(gain), length) for block in _blocks(heard, length)]
     cepstra = [_mfcc(around(samples, *block) * np.float32(gain), settings) for block in _blocks(heard, FFT)]
     now = np.column_stack([np.concatenate(cepstra), np.concatenate(levels)])
-    return np.hstack([now, np.diff(now, axis=0, prepend=now[:1])])[first - heard[0] :].astype(np.float32)
+    return np.hstack([now, np.diff(now, axis=0, prepend=now[:1])])[first - heard[0] : end - heard[0]].astype(np.float32)
 
 
 def _mfcc(samples: np.ndarray, settings: FeatureSettings) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lipwright.data.audio import SAMPLE_RATE_HZ, read_blocks, read_speech
+from lipwright.data.audio import SAMPLE_RATE_HZ, StoredSpeech, around, read_blocks, read_speech
 from lipwright.data.errors import MediaError
 from lipwright.data.media import probe
 
@@ -176,6 +176,27 @@ def test_blocks_carry_their_times(encode: Make, picture, tone) -> None:
         assert block.shape[0] == 2
         assert abs(time - expected) <= Fraction(1, 1000)  # Matroska's milliseconds
         expected += Fraction(block.shape[1], 48000)
+
+
+# On disk --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 22050, 48000])
+def test_stored_speech_is_what_is_read_at_once(wav, babble, rate_hz: int, isolated_cache: Path) -> None:
+    media = probe(wav(babble(3.0), rate_hz=rate_hz))
+    samples, stored = read_speech(media), StoredSpeech(media)
+    assert len(stored) == len(samples)
+    for span in (slice(None), slice(100, 5000), slice(len(samples) - 7, len(samples) + 90), slice(-50, None), slice(8, 3)):
+        assert is_speech_array(stored[span])
+        np.testing.assert_array_equal(stored[span], samples[span])
+    assert not [p for p in isolated_cache.iterdir() if p.name.startswith("tmp")]
+
+
+@pytest.mark.parametrize("span", [(0, 5), (-3, 2), (-9, -4), (8, 13), (10, 14), (12, 15), (-2, 12), (3, 3)])
+def test_around_the_samples_there_is_silence(span: tuple[int, int]) -> None:
+    samples = np.arange(1, 11, dtype=np.float32)
+    expected = [float(k + 1) if 0 <= k < 10 else 0.0 for k in range(*span)]
+    assert around(samples, *span).tolist() == expected
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------

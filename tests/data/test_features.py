@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from lipwright.data.audio import StoredSpeech
 from lipwright.data.features import (
     HOP,
     SILENCE_RMS,
@@ -16,6 +17,7 @@ from lipwright.data.features import (
     frame_energy_db,
     gain_for,
 )  # fmt: skip
+from lipwright.data.media import probe
 
 SETTINGS = FeatureSettings()
 REACH = round(SETTINGS.reach_ms * 16)
@@ -83,6 +85,30 @@ def test_rows_stand_at_the_centre_of_their_window(step: int) -> None:
     silent = compute_features(np.zeros(16000, np.float32), gain=1.0)[0, : ENERGY + 1]
     heard = np.flatnonzero(np.abs(mfcc - silent).max(1) > 1e-3)
     assert set(heard) == {step - 1, step, step + 1}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("steps", [(0, 40), (1, 2), (990, 1010), (1000, 1001), (2100, 2151), (7, 7), (0, 0), None])
+def test_some_steps_are_those_of_the_whole(wav, babble, stored: bool, steps: tuple[int, int] | None) -> None:
+    samples = babble(21.5)  # more than two blocks
+    whole, sound = compute_features(samples), StoredSpeech(probe(wav(samples))) if stored else samples
+    part = compute_features(sound, gain=gain_for(sound, SETTINGS), steps=steps)
+    assert part.dtype == np.float32
+    np.testing.assert_allclose(part, whole[slice(*steps)] if steps else whole, rtol=0, atol=1e-4)  # dB
+
+
+def test_blocks_have_no_seams(babble) -> None:
+    import librosa
+
+    samples = babble(25.0)
+    mel = librosa.feature.melspectrogram(
+        y=samples, sr=16000, n_fft=512, hop_length=160, win_length=400, pad_mode="constant", n_mels=40
+    )
+    mfcc = librosa.feature.mfcc(S=librosa.power_to_db(S=mel, ref=1.0, amin=SETTINGS.floor_power, top_db=None), n_mfcc=13).T
+    features = compute_features(samples, gain=1.0)
+    np.testing.assert_allclose(features[:, :13], mfcc, rtol=0, atol=1e-3)
+    rms = librosa.feature.rms(y=samples, frame_length=400, hop_length=160, pad_mode="constant")[0]
+    np.testing.assert_allclose(frame_energy_db(samples, SETTINGS), 20 * np.log10(np.maximum(rms, SILENCE_RMS)), atol=1e-4)
 
 
 def test_differences_are_to_the_step_before(babble) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from lipwright.data import landmarks
 from lipwright.data.errors import MediaError
 from lipwright.data.follower import Finds, _lasting, follow, track_images
 from lipwright.data.landmarker import BLENDSHAPES, POINTS, Landmarker
@@ -247,6 +250,25 @@ def test_the_same_bytes_are_tracked_once(talk, track: FaceTrack, tmp_path: Path)
 
     copy = shutil.copy(talk.path, tmp_path / "another name.mp4")
     assert_same(face_track(probe(copy), progress=never), track)
+
+
+def test_a_kept_track_is_a_safetensors_file(track: FaceTrack, tmp_path: Path) -> None:
+    landmarks._keep(track, tmp_path / "kept.safetensors")
+    for name, array in load_file(tmp_path / "kept.safetensors").items():
+        np.testing.assert_array_equal(array, getattr(track, name))
+    back = landmarks._kept(tmp_path / "kept.safetensors", track.width, track.height)
+    assert back is not None
+    assert_same(back, track)
+
+
+def test_a_part_of_a_track_is_one_of_its_frames(track: FaceTrack) -> None:
+    part = track.part(slice(10, 30))
+    for name in ("pts", "times_s", "points", "blendshapes", "crowded"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(track, name)[10:30])
+    assert part.shots.tolist() == [0]
+    np.testing.assert_array_equal(part.pose.shift, track.pose.shift[10:30])
+    arrays = replace(track, points=track.points[:], blendshapes=track.blendshapes[:]).part(slice(10, 30))
+    np.testing.assert_array_equal(arrays.points, part.points)
 
 
 def test_other_bytes_are_tracked_anew(bars: Make) -> None:

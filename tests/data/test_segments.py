@@ -12,6 +12,7 @@ from lipwright.data.segments import (
     BRIDGED_S,
     LEAST_FACE_PX,
     LEAST_S,
+    MOST_S,
     NO_FACE,
     SEVERAL,
     SHORT,
@@ -137,6 +138,18 @@ def test_a_face_that_flickers_is_no_stretch(every: int, why: str | None) -> None
 def test_two_seconds_are_two_seconds_at_any_time() -> None:
     for start_s in np.linspace(0, 5000, 77):
         assert find_segments(track(51, times_s=start_s + np.arange(51) / 25)) == [Segment(0, 51)]
+
+
+@pytest.mark.parametrize(("seconds", "parts"), [(119.9, 1), (120.5, 2), (500, 5)])
+def test_a_long_stretch_is_cut_into_equal_parts(seconds: float, parts: int) -> None:
+    long = track(round(25 * seconds) + 1)
+    segments = find_segments(long)
+    assert [s.reason for s in segments] == [None] * parts
+    assert [s.first for s in segments] == [0, *(s.end for s in segments[:-1])]
+    assert segments[-1].end == len(long.pts)
+    lengths = [s.end - s.first for s in segments]
+    assert max(lengths) - min(lengths) <= 1
+    assert all(long.times_s[s.end - 1] - long.times_s[s.first] <= MOST_S for s in segments)
 
 
 def test_nothing_seen_is_one_rejected_segment() -> None:
