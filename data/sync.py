@@ -11,7 +11,7 @@ from lipwright.data.features import STEP_HZ
 REACH_S = 0.5
 """Lags are looked for so far either way."""
 
-SYNC_VERSION = "2"
+SYNC_VERSION = "3"
 """Part of a corpus's settings: raised when lags would be found otherwise, by another base model, say."""
 
 APART_S = 2.0
