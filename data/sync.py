@@ -21,7 +21,7 @@ LEAST_S = 4 * APART_S
 """Less has too few shifts to compare with."""
 
 CONFIDENT = 4.0
-"""No other sound reaches this: 3.5 at most, in 20 s of eight clips against each other's sound (`docs/corpora.md`)."""
+"""No other sound reaches this: 3.8 at most, in 20 s of eight clips against each other's sound (`docs/corpora.md`)."""
 
 
 @dataclass(frozen=True)

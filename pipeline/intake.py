@@ -27,7 +27,7 @@ CORRECTED_FROM_S = 20.0
 """In less, a lag is seldom sure."""
 
 LEAST_CORRECTED_MS = 75.0
-"""Of people in sync, mouths move up to 65 ms earlier or later than the base model says: that is theirs (`docs/corpora.md`)."""
+"""Of people in sync, mouths move up to 62 ms earlier or later than the base model says: that is theirs (`docs/corpora.md`)."""
 
 MOST_OTHER = 0.5
 """A segment with music or the like, and no voice, in more than this share of it is left out; in less, those moments are."""

@@ -56,7 +56,7 @@ OVAL = np.array([10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397,
                  150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109])  # fmt: skip
 """The outline of the face, in order."""
 
-WIDENED = 0.03
+WIDENED = 0.022
 """How far the mask reaches beyond its hull, in units of face space."""
 
 MEET = 0.06
