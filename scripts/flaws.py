@@ -81,12 +81,15 @@ def main() -> None:
 
     def row(name: str, head: Path, tail: Path) -> None:
         corpus = args.out / f"{head.stem}-{name}"
-        taken = preprocess_corpus([head], corpus, workers=1, force=True)["clips"][0]
+        taken = preprocess_corpus([head], corpus, workers=1, force=True)["clips"]
         for seed in args.seeds:
             run = train_model(corpus, args.out / f"{corpus.name}-run{seed}", seed=seed, device="cpu", force=True)["run"]
             judged = evaluate_model(run, [tail], device="cpu")["clips"][0]
             numbers = {k: judged[k] for k in ("aperture_r", "width_r", "lag_ms")}
-            found = {"found_lag_ms": taken["lag_ms"], "other_sound_s": taken["other_sound_s"]}
+            found = {
+                "found_lag_ms": taken[0]["lag_ms"],
+                "other_sound_s": round(sum(clip["other_sound_s"] for clip in taken), 2),
+            }
             print(json.dumps({"video": head.stem, "how": name, "seed": seed} | numbers | found), flush=True)
 
     for video in args.videos:
