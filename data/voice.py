@@ -12,6 +12,7 @@ import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, Speech, around
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, frame_energy_db
+from lipwright.data.threads import one_thread
 
 BELOW_LOUD_DB = 25.0
 """Speech is at most so far below the loud moments …"""
@@ -90,12 +91,8 @@ def knows_voices() -> bool:
 @cache
 def _silero() -> tuple[Any, Any]:
     """Return the detector, and what runs it over samples."""
-    import torch
-
-    threads = torch.get_num_threads()
-    import silero_vad  # sets the number of threads, to 1, for everybody
-
-    torch.set_num_threads(threads)
+    with one_thread():
+        import silero_vad  # sets the number of threads, to 1, for everybody
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its file is of TorchScript
         return silero_vad.load_silero_vad(), silero_vad.get_speech_timestamps
@@ -118,7 +115,8 @@ def find_other_sound(samples: Speech, settings: FeatureSettings) -> np.ndarray:
     import torch
 
     model, run = _silero()
-    for begin in range(0, len(samples), HEARD):
-        for span in run(torch.from_numpy(samples[begin : begin + HEARD]), model, sampling_rate=SAMPLE_RATE_HZ):
-            other[(begin + span["start"]) // HOP : -(-(begin + span["end"]) // HOP)] = False
+    with one_thread():
+        for begin in range(0, len(samples), HEARD):
+            for span in run(torch.from_numpy(samples[begin : begin + HEARD]), model, sampling_rate=SAMPLE_RATE_HZ):
+                other[(begin + span["start"]) // HOP : -(-(begin + span["end"]) // HOP)] = False
     return binary_opening(other, np.ones(round(LEAST_OTHER_S * STEP_HZ), bool))

@@ -18,6 +18,7 @@ from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
 from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, Segment, find_segments, usable_frames
 from lipwright.data.sync import Lag, find_lag
+from lipwright.data.threads import one_thread
 from lipwright.data.voice import find_other_sound
 
 QUIETEST_DB = -60.0
@@ -143,10 +144,11 @@ def measure_lag(samples: Speech, other: np.ndarray, track: FaceTrack) -> tuple[L
     model, speaker, steps = load_model(), measure_speaker(mouth[usable]), len(other)
     own = feature_settings(model)
     gain, said = gain_for(samples, own), np.zeros(steps, np.float32)
-    for start in range(0, steps, LISTENED):
-        end = min(start + LISTENED, steps)
-        heard = compute_features(samples, own, gain=gain, steps=(start, end))
-        said[start:end] = aperture(predict_mouth(model, heard, speaker).xyz)
+    with one_thread():
+        for start in range(0, steps, LISTENED):
+            end = min(start + LISTENED, steps)
+            heard = compute_features(samples, own, gain=gain, steps=(start, end))
+            said[start:end] = aperture(predict_mouth(model, heard, speaker).xyz)
     opening, valid = interpolate(track.times_s, aperture(mouth), usable, np.arange(steps) / STEP_HZ)
     lag = find_lag(said, opening, valid & ~other)
     enough = bool(valid.sum() >= CORRECTED_FROM_S * STEP_HZ)
