@@ -9,15 +9,18 @@ from fractions import Fraction
 
 import numpy as np
 
-from lipwright.data.faces import BESIDE, choose, find_people, height_px
+from lipwright.data.faces import BESIDE, Person, choose, find_people, height_px
 from lipwright.data.landmarker import BLENDSHAPES, POINTS, Corner, Faces, Landmarker, cut, find_small
 from lipwright.data.rows import Rows, Store
 
 SEARCHED_S = 1.0
 """How often small faces are looked for while there is none."""
 
+GLIMPSE_S = 0.2
+"""Another face that is found for no longer than this, in all, was a hand, or a picture in passing."""
+
 LINGERS_S = 0.5
-"""A second face is not found in every frame: it counts so long before and after."""
+"""Another face is not found in every frame: it counts so long before and after."""
 
 RECORD = POINTS * 3 + BLENDSHAPES
 """Numbers of a face."""
@@ -131,7 +134,6 @@ def follow(
     """
     times_s: list[float] = []
     first: list[int] = []
-    heights_px: list[np.ndarray] = []
 
     def shot() -> Iterator[np.ndarray]:
         with Follower() as find:
@@ -139,23 +141,29 @@ def follow(
                 times_s.append(float(time))
                 faces = find(rgb, times_s[-1])
                 first.append(finds.add(faces))
-                heights_px.append(height_px(faces[0]))
                 yield faces[0]
 
-    person = choose(find_people(shot()), which, place)
+    people = find_people(shot())
+    person = choose(people, which, place)
     followed = {} if person is None else person.frames
     faces = np.array([number + followed[k] if k in followed else -1 for k, number in enumerate(first)], np.int64)
-    crowded = np.array([_beside(heights, followed.get(k)) for k, heights in enumerate(heights_px)], bool)
-    return Followed(faces, _lasting(crowded, np.array(times_s)), place if person is None else person.places[-1])
+    crowded = _lasting(_crowded(people, person, np.array(times_s)), np.array(times_s))
+    return Followed(faces, crowded, place if person is None else person.places[-1])
 
 
-def _beside(heights_px: np.ndarray, followed: int | None) -> bool:
-    """Say whether there is another face than the followed one (None: it is not there) that counts."""
-    front = heights_px >= BESIDE * heights_px.max(initial=0)
-    if followed is None:
-        return bool(front.sum() > 1)
-    front[followed] = False
-    return bool(front.any())
+def _crowded(people: Iterable[Person], followed: Person | None, times_s: np.ndarray) -> np.ndarray:
+    """Say of each frame whether there is another face than the followed one that counts."""
+    step_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
+    own_px = np.zeros(len(times_s))
+    others_px: list[list[float]] = [[] for _ in times_s]
+    for person in people:
+        for frame, height in zip(person.frames, person.heights_px, strict=True):
+            if person is followed:
+                own_px[frame] = height
+            elif len(person.frames) * step_s > GLIMPSE_S:
+                others_px[frame].append(height)
+    front = [sum(h >= BESIDE * max(own, *others) for h in others) for own, others in zip(own_px, others_px, strict=True)]
+    return np.array(front, int) > (own_px == 0)  # where nobody is followed, one of the others may be who is meant
 
 
 def _lasting(crowded: np.ndarray, times_s: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from lipwright.data.shots import mark_shots
 
 log = logging.getLogger(__name__)
 
-TRACKER_VERSION = "6"
+TRACKER_VERSION = "7"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
 
 BLOCK = 256

@@ -157,6 +157,17 @@ def test_a_face_in_the_background_is_followed_only_where_it_is_alone_and_marked_
         assert not followed.crowded[:30].any()
 
 
+@pytest.mark.parametrize(("frames", "counts"), [(4, False), (9, True)])
+def test_what_looks_like_a_face_for_a_moment_does_not_count(talk, frames: int, counts: bool) -> None:
+    face = next(iter(read_frames(probe(talk.path), threads=1))).rgb()
+
+    def images() -> Iterator[tuple[Fraction, np.ndarray]]:
+        for k in range(60):
+            yield Fraction(k, 25), np.hstack([face, face[:, ::-1] if 30 <= k < 30 + frames else np.full_like(face, 120)])
+
+    assert follow(images(), "largest", Finds()).crowded.any() == counts
+
+
 def test_others_count_a_while_before_and_after_they_are_found() -> None:
     crowded = np.zeros(100, bool)
     crowded[[0, 60, 61]] = True
