@@ -11,6 +11,7 @@ import numpy as np
 
 from lipwright.data.faces import BESIDE, choose, find_people, height_px
 from lipwright.data.landmarker import BLENDSHAPES, POINTS, Corner, Faces, Landmarker, cut, find_small
+from lipwright.data.lower_face import SIDE, small_faces
 from lipwright.data.rows import Rows, Store
 
 SEARCHED_S = 1.0
@@ -19,8 +20,9 @@ SEARCHED_S = 1.0
 LINGERS_S = 0.5
 """A second face is not found in every frame: it counts so long before and after."""
 
-RECORD = POINTS * 3 + BLENDSHAPES
-"""Numbers of a face."""
+NUMBERS = 4 * (POINTS * 3 + BLENDSHAPES)
+RECORD = NUMBERS + SIDE * SIDE * 3
+"""Bytes of a face: points and blendshapes, and these with what the lower face looks like."""
 
 
 class Follower:
@@ -76,20 +78,25 @@ class Finds:
         self._store = Store.scratch()
         self._count = 0
 
-    def add(self, faces: Faces) -> int:
-        """Keep the faces of a frame; return the number of the first one."""
+    def add(self, faces: Faces, rgb: np.ndarray) -> int:
+        """Keep the faces of a picture; return the number of the first one."""
         points, blendshapes = faces
-        self._store.append(np.hstack([points.reshape(-1, POINTS * 3), blendshapes]))
+        numbers = np.hstack([points.reshape(-1, POINTS * 3), blendshapes]).view(np.uint8)
+        self._store.append(np.hstack([numbers, small_faces(rgb, points).reshape(-1, SIDE * SIDE * 3)]))
         self._count += len(points)
         return self._count - len(points)
 
     def points(self, faces: np.ndarray) -> Rows:
         """Return the points (F, 478, 3) of faces by number, −1: NaN."""
-        return Rows(self._store, faces, (POINTS, 3), start=0, stride=4 * RECORD)
+        return Rows(self._store, faces, (POINTS, 3), start=0, stride=RECORD)
 
     def blendshapes(self, faces: np.ndarray) -> Rows:
         """Return the blendshapes (F, 52) of faces by number, −1: NaN."""
-        return Rows(self._store, faces, (BLENDSHAPES,), start=4 * POINTS * 3, stride=4 * RECORD)
+        return Rows(self._store, faces, (BLENDSHAPES,), start=4 * POINTS * 3, stride=RECORD)
+
+    def small_faces(self, faces: np.ndarray) -> Rows:
+        """Return what the lower faces look like, (F, SIDE, SIDE, 3) uint8, of faces by number, −1: 0."""
+        return Rows(self._store, faces, (SIDE, SIDE, 3), start=NUMBERS, stride=RECORD, kind=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ def follow(
             for time, rgb in images:
                 times_s.append(float(time))
                 faces = find(rgb, times_s[-1])
-                first.append(finds.add(faces))
+                first.append(finds.add(faces, rgb))
                 heights_px.append(height_px(faces[0]))
                 yield faces[0]
 
