@@ -153,7 +153,7 @@ def follow(
     followed = {} if person is None else person.frames
     faces = np.array([number + followed[k] if k in followed else -1 for k, number in enumerate(first)], np.int64)
     crowded = np.array([_beside(heights, followed.get(k)) for k, heights in enumerate(heights_px)], bool)
-    return Followed(faces, _lasting(crowded, np.array(times_s)), place if person is None else person.places[-1])
+    return Followed(faces, lasting(crowded, np.array(times_s), LINGERS_S), place if person is None else person.places[-1])
 
 
 def _beside(heights_px: np.ndarray, followed: int | None) -> bool:
@@ -165,10 +165,10 @@ def _beside(heights_px: np.ndarray, followed: int | None) -> bool:
     return bool(front.any())
 
 
-def _lasting(crowded: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Let others count for a while before and after they are found."""
-    seen = np.concatenate([[0], np.cumsum(crowded)])
-    first, end = (np.searchsorted(times_s, times_s + side) for side in (-LINGERS_S, LINGERS_S))
+def lasting(found: np.ndarray, times_s: np.ndarray, while_s: float) -> np.ndarray:
+    """Let what is found in frames (F,) bool count for a while before and after."""
+    seen = np.concatenate([[0], np.cumsum(found)])
+    first, end = (np.searchsorted(times_s, times_s + side) for side in (-while_s, while_s))
     return seen[end] > seen[first]
 
 

@@ -19,7 +19,7 @@ from lipwright.data import cache
 from lipwright.data.errors import MediaError
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.files import whole_file
-from lipwright.data.follower import Finds, Followed, follow
+from lipwright.data.follower import Finds, Followed, follow, lasting
 from lipwright.data.landmarker import BLENDSHAPES, POINTS
 from lipwright.data.lower_face import find_hidden
 from lipwright.data.media import Media, file_sha256, read_frames
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 TRACKER_VERSION = "7"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
+
+COMES_S = 0.1
+"""What comes before a mouth is before half of it for so long; and when it goes."""
 
 BLOCK = 256
 """Frames whose points are looked at together: those of a long video would not fit into memory."""
@@ -57,7 +60,7 @@ class FaceTrack:
     crowded : ndarray, shape (F,), bool
         Where there are other faces beside it, and nobody said which one is meant.
     hidden : ndarray, shape (F,), bool
-        Where something is before the mouth: its points are invented.
+        Where something is before the mouth, or comes or goes: its points are invented.
     """
 
     pts: np.ndarray
@@ -164,7 +167,8 @@ def track_faces(
         crowded=crowded & (which is None),
         hidden=np.zeros(len(pts), bool),
     )
-    return replace(track, hidden=find_hidden(finds.small_faces(faces), track.points, usable_frames(track)[0], track.shots))
+    hidden = find_hidden(finds.small_faces(faces), track.points, usable_frames(track)[0], track.shots)
+    return replace(track, hidden=lasting(hidden, track.times_s, COMES_S))
 
 
 def face_track(
