@@ -69,6 +69,12 @@ class Pose:
         turn = self.scale[:, None, None] * self.rotation[:, :2]
         return np.concatenate([turn[..., :2] * step, (turn @ np.array(corner) + self.shift[:, :2])[..., None]], 2)
 
+    def within(self, corner: tuple[float, float] | np.ndarray, by: float = 1.0) -> Pose:
+        """Return the same for a part of the pictures that begins at `corner`, in its pixels, of which there are `by` to one."""
+        shift = by * self.shift
+        shift[:, :2] += (by - 1) / 2 - by * np.asarray(corner)
+        return Pose(self.rotation, by * self.scale, shift)
+
     def angles_deg(self) -> np.ndarray:
         """Return where the faces look, (F, 2) degrees: yaw, positive to the picture's right, and pitch, positive downwards."""
         ahead = -self.rotation[:, :, 2]

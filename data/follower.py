@@ -11,6 +11,7 @@ import numpy as np
 
 from lipwright.data.faces import BESIDE, Person, choose, find_people, height_px
 from lipwright.data.landmarker import BLENDSHAPES, POINTS, Corner, Faces, Landmarker, cut, find_small
+from lipwright.data.lower_face import SIDE, small_faces
 from lipwright.data.rows import Rows, Store
 
 SEARCHED_S = 1.0
@@ -22,8 +23,9 @@ GLIMPSE_S = 0.2
 LINGERS_S = 0.5
 """Another face is not found in every frame: it counts so long before and after."""
 
-RECORD = POINTS * 3 + BLENDSHAPES
-"""Numbers of a face."""
+NUMBERS = 4 * (POINTS * 3 + BLENDSHAPES)
+RECORD = NUMBERS + SIDE * SIDE * 3
+"""Bytes of a face: points and blendshapes, and these with what the lower face looks like."""
 
 
 class Follower:
@@ -79,20 +81,25 @@ class Finds:
         self._store = Store.scratch()
         self._count = 0
 
-    def add(self, faces: Faces) -> int:
-        """Keep the faces of a frame; return the number of the first one."""
+    def add(self, faces: Faces, rgb: np.ndarray) -> int:
+        """Keep the faces of a picture; return the number of the first one."""
         points, blendshapes = faces
-        self._store.append(np.hstack([points.reshape(-1, POINTS * 3), blendshapes]))
+        numbers = np.hstack([points.reshape(-1, POINTS * 3), blendshapes]).view(np.uint8)
+        self._store.append(np.hstack([numbers, small_faces(rgb, points).reshape(-1, SIDE * SIDE * 3)]))
         self._count += len(points)
         return self._count - len(points)
 
     def points(self, faces: np.ndarray) -> Rows:
         """Return the points (F, 478, 3) of faces by number, −1: NaN."""
-        return Rows(self._store, faces, (POINTS, 3), start=0, stride=4 * RECORD)
+        return Rows(self._store, faces, (POINTS, 3), start=0, stride=RECORD)
 
     def blendshapes(self, faces: np.ndarray) -> Rows:
         """Return the blendshapes (F, 52) of faces by number, −1: NaN."""
-        return Rows(self._store, faces, (BLENDSHAPES,), start=4 * POINTS * 3, stride=4 * RECORD)
+        return Rows(self._store, faces, (BLENDSHAPES,), start=4 * POINTS * 3, stride=RECORD)
+
+    def small_faces(self, faces: np.ndarray) -> Rows:
+        """Return what the lower faces look like, (F, SIDE, SIDE, 3) uint8, of faces by number, −1: 0."""
+        return Rows(self._store, faces, (SIDE, SIDE, 3), start=NUMBERS, stride=RECORD, kind=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -140,15 +147,15 @@ def follow(
             for time, rgb in images:
                 times_s.append(float(time))
                 faces = find(rgb, times_s[-1])
-                first.append(finds.add(faces))
+                first.append(finds.add(faces, rgb))
                 yield faces[0]
 
     people = find_people(shot())
     person = choose(people, which, place)
     followed = {} if person is None else person.frames
     faces = np.array([number + followed[k] if k in followed else -1 for k, number in enumerate(first)], np.int64)
-    crowded = _lasting(_crowded(people, person, np.array(times_s)), np.array(times_s))
-    return Followed(faces, crowded, place if person is None else person.places[-1])
+    crowded = _crowded(people, person, np.array(times_s))
+    return Followed(faces, lasting(crowded, np.array(times_s), LINGERS_S), place if person is None else person.places[-1])
 
 
 def _crowded(people: Iterable[Person], followed: Person | None, times_s: np.ndarray) -> np.ndarray:
@@ -166,10 +173,10 @@ def _crowded(people: Iterable[Person], followed: Person | None, times_s: np.ndar
     return np.array(front, int) > (own_px == 0)  # where nobody is followed, one of the others may be who is meant
 
 
-def _lasting(crowded: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Let others count for a while before and after they are found."""
-    seen = np.concatenate([[0], np.cumsum(crowded)])
-    first, end = (np.searchsorted(times_s, times_s + side) for side in (-LINGERS_S, LINGERS_S))
+def lasting(found: np.ndarray, times_s: np.ndarray, while_s: float) -> np.ndarray:
+    """Let what is found in frames (F,) bool count for a while before and after."""
+    seen = np.concatenate([[0], np.cumsum(found)])
+    first, end = (np.searchsorted(times_s, times_s + side) for side in (-while_s, while_s))
     return seen[end] > seen[first]
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
@@ -19,16 +19,21 @@ from lipwright.data import cache
 from lipwright.data.errors import MediaError
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.files import whole_file
-from lipwright.data.follower import Finds, Followed, follow
+from lipwright.data.follower import Finds, Followed, follow, lasting
 from lipwright.data.landmarker import BLENDSHAPES, POINTS
+from lipwright.data.lower_face import find_hidden
 from lipwright.data.media import Media, file_sha256, read_frames
 from lipwright.data.rows import Rows, Store
+from lipwright.data.segments import usable_frames
 from lipwright.data.shots import mark_shots
 
 log = logging.getLogger(__name__)
 
-TRACKER_VERSION = "7"
+TRACKER_VERSION = "8"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
+
+COMES_S = 0.1
+"""What comes before a mouth is before half of it for so long; and when it goes."""
 
 BLOCK = 256
 """Frames whose points are looked at together: those of a long video would not fit into memory."""
@@ -54,6 +59,8 @@ class FaceTrack:
         The first frame of each shot.
     crowded : ndarray, shape (F,), bool
         Where there are other faces beside it, and nobody said which one is meant.
+    hidden : ndarray, shape (F,), bool
+        Where something is before the mouth, or comes or goes: its points are invented.
     """
 
     pts: np.ndarray
@@ -64,6 +71,7 @@ class FaceTrack:
     height: int
     shots: np.ndarray
     crowded: np.ndarray
+    hidden: np.ndarray
 
     def measure(self, each: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Measure something of the points (N, 478, 3) of every frame, block by block."""
@@ -87,6 +95,7 @@ class FaceTrack:
             self.height,
             shots=np.zeros(1, np.int64),
             crowded=self.crowded[frames],
+            hidden=self.hidden[frames],
         )
 
     @property
@@ -147,7 +156,7 @@ def track_faces(
     if not pts:
         raise MediaError(f"{media.path} has no video frame that can be decoded")
     faces, crowded = (np.concatenate([getattr(shot, name) for shot in tracked]) for name in ("faces", "crowded"))
-    return FaceTrack(
+    track = FaceTrack(
         np.array(pts, np.int64),
         np.array(times_s),
         finds.points(faces),
@@ -156,7 +165,10 @@ def track_faces(
         video.height,
         shots=np.cumsum([0, *(len(shot.faces) for shot in tracked[:-1])]),
         crowded=crowded & (which is None),
+        hidden=np.zeros(len(pts), bool),
     )
+    hidden = find_hidden(finds.small_faces(faces), track.points, usable_frames(track)[0], track.shots)
+    return replace(track, hidden=lasting(hidden, track.times_s, COMES_S))
 
 
 def face_track(
@@ -186,7 +198,7 @@ def face_track(
 
 _TYPES = {"int64": "I64", "float64": "F64", "float32": "F32", "bool": "BOOL"}
 _ON_DISK = ("points", "blendshapes")
-_IN_MEMORY = ("pts", "times_s", "shots", "crowded")
+_IN_MEMORY = ("pts", "times_s", "shots", "crowded", "hidden")
 
 
 def _keep(track: FaceTrack, path: Path) -> None:

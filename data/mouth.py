@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from lipwright.data.errors import TrackError
 from lipwright.data.face_space import fit_pose
 from lipwright.data.features import STEP_HZ
 from lipwright.data.files import whole_file
-from lipwright.data.landmarks import FaceTrack
+
+if TYPE_CHECKING:
+    from lipwright.data.landmarks import FaceTrack
 
 OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)

@@ -38,23 +38,34 @@ class Store:
 
 
 class Rows:
-    """Rows of float32 numbers in a store; indexed by rows, it gives an array.
+    """Rows of numbers in a store; indexed by rows, it gives an array.
 
     Parameters
     ----------
     store
         Where they are.
     records : ndarray, shape (F,), int64
-        Which record of the store each row is; −1: none, the row is NaN.
+        Which record of the store each row is; −1: none, the row is NaN, or 0 where there is no such number.
     shape
         Of a row.
     start, stride
         Bytes before the first record's numbers, and from record to record.
+    kind
+        Of the numbers.
     """
 
-    def __init__(self, store: Store, records: np.ndarray, shape: tuple[int, ...], *, start: int, stride: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        records: np.ndarray,
+        shape: tuple[int, ...],
+        *,
+        start: int,
+        stride: int,
+        kind: type[np.generic] = np.float32,
+    ) -> None:
         self._store, self._records = store, records
-        self._start, self._stride = start, stride
+        self._start, self._stride, self._kind = start, stride, kind
         self.shape = (len(records), *shape)
 
     def __len__(self) -> int:
@@ -64,7 +75,8 @@ class Rows:
         if isinstance(key, tuple) or key is Ellipsis:
             raise TypeError(f"Expected rows alone as an index, got {key}; take [:] first.")
         records = np.asarray(self._records[key])
-        rows = np.full((records.size, *self.shape[1:]), np.nan, np.float32)
+        none = np.nan if issubclass(self._kind, np.floating) else 0
+        rows = np.full((records.size, *self.shape[1:]), none, self._kind)
         for row, record in zip(rows, records.flat, strict=True):
             if record >= 0:
                 self._store.read(self._start + int(record) * self._stride, row)
@@ -72,7 +84,8 @@ class Rows:
 
     def part(self, rows: slice) -> Rows:
         """Return some of the rows, not read yet."""
-        return Rows(self._store, self._records[rows], self.shape[1:], start=self._start, stride=self._stride)
+        records, shape = self._records[rows], self.shape[1:]
+        return Rows(self._store, records, shape, start=self._start, stride=self._stride, kind=self._kind)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(dtype or np.float32, copy=False)
+        return self[:].astype(dtype or self._kind, copy=False)

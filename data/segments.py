@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lipwright.data.faces import height_px
-from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import LONGEST_GAP_S
+
+if TYPE_CHECKING:
+    from lipwright.data.landmarks import FaceTrack
 
 LEAST_S = 2.0
 """A shorter stretch is not worth its edges."""
@@ -43,11 +46,11 @@ BOUNDS = {
 }
 """What segments depend on, as JSON values."""
 
-NO_FACE, TURNED, SMALL, SEVERAL, SHORT, SPARSE, NO_SOUND, OTHER_SOUND = (
-    "no face", "head turned away", "face too small", "several faces", "too short", "too few frames a second", "no sound",
-    "music or other sound",
+NO_FACE, TURNED, SMALL, SEVERAL, HIDDEN, SHORT, SPARSE, NO_SOUND, OTHER_SOUND = (
+    "no face", "head turned away", "face too small", "several faces", "mouth hidden", "too short", "too few frames a second",
+    "no sound", "music or other sound",
 )  # fmt: skip
-FLAWS = (NO_FACE, TURNED, SMALL, SEVERAL)
+FLAWS = (NO_FACE, TURNED, SMALL, SEVERAL, HIDDEN)
 """What may be wrong with a frame."""
 
 
@@ -78,6 +81,7 @@ def usable_frames(track: FaceTrack) -> tuple[np.ndarray, np.ndarray]:
         What is wrong with it, as an index of `FLAWS`; −1: nothing.
     """
     flaw = np.full(len(track.pts), -1)
+    flaw[track.hidden] = FLAWS.index(HIDDEN)
     flaw[track.crowded] = FLAWS.index(SEVERAL)
     flaw[track.measure(height_px) < LEAST_FACE_PX] = FLAWS.index(SMALL)  # NaN is not less
     flaw[(np.abs(track.pose.angles_deg()) > TURNED_DEG).any(1)] = FLAWS.index(TURNED)

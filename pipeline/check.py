@@ -20,7 +20,18 @@ from lipwright.data.landmarker import BLENDSHAPES, POINTS, Landmarker, find_smal
 from lipwright.data.landmarks import FaceTrack, face_track, track_faces
 from lipwright.data.media import Media, probe, rate_of
 from lipwright.data.mouth import LONGEST_GAP_S
-from lipwright.data.segments import FLAWS, LEAST_FACE_PX, LEAST_S, NO_FACE, SEVERAL, SMALL, TURNED, find_segments, usable_frames
+from lipwright.data.segments import (
+    FLAWS,
+    HIDDEN,
+    LEAST_FACE_PX,
+    LEAST_S,
+    NO_FACE,
+    SEVERAL,
+    SMALL,
+    TURNED,
+    find_segments,
+    usable_frames,
+)  # fmt: skip
 from lipwright.data.shots import small_bgr
 from lipwright.data.sync import Lag
 from lipwright.data.voice import Levels, find_other_sound, find_speech, measure_levels
@@ -60,6 +71,7 @@ ADVICE = {
     NO_FACE: "those moments are left out",
     TURNED: "those moments are left out; film from the front",
     SMALL: f"a face needs {LEAST_FACE_PX} pixels from hairline to chin; give a larger picture",
+    HIDDEN: "those moments are left out; film with nothing before the mouth",
     SEVERAL: "say which one with preprocess --face largest, left, right or track",
 }
 
@@ -237,6 +249,7 @@ def _look(media: Media, times_s: np.ndarray, speech: np.ndarray) -> Look:
         points=joined("points"),
         blendshapes=joined("blendshapes"),
         crowded=joined("crowded"),
+        hidden=joined("hidden"),
     )
     return Look(seen, False, faces, max(cuts, sum(len(t.shots) - 1 for t in tracks)), span_s)
 
@@ -270,6 +283,7 @@ def _look_at_keyframes(media: Media, apart_s: float) -> tuple[FaceTrack, int, in
         height=video.height,
         shots=np.zeros(1, np.int64),
         crowded=np.array(counts) > 1,
+        hidden=np.zeros(n, bool),
     )
     return track, int(np.percentile(counts, 90)) if n else 0, cuts
 

@@ -13,24 +13,13 @@ import cv2
 import numpy as np
 
 from lipwright.data.face_space import Pose
+from lipwright.data.lower_face import SIDE, small_face, to_small
 from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.render.bank import Window
 from lipwright.pipeline.render.shape import BOUND
 from lipwright.pipeline.render.warp import Box
 
-SIDE = 32
-"""Pixels of the small picture, both ways."""
-
-AREA = (-0.5, 0.42, 0.5, 1.42)
-"""What it shows of the plane that the lips move in, in face space: left, top, right, bottom."""
-
-DEPTH = -0.2
-"""Where that plane lies."""
-
 COMPONENTS = 24
-MOST_FACES = 400
-"""Faces that are enough to take the components from."""
-
 KEPT = 0.8
 """Share of the faces, those explained best, that the components are taken from a second time."""
 
@@ -52,32 +41,9 @@ ROUNDS = 3
 """Fits of the components to one face: what they do not explain weighs less in the next."""
 
 
-def small_face(window: Window, pose: Pose) -> np.ndarray:
+def window_face(window: Window, pose: Pose) -> np.ndarray:
     """Turn the lower face in a window upright, (SIDE, SIDE, 3) float32: Y, U, V; `pose` is the head's (one frame)."""
-    shrink = max(1, int(pose.scale[0] / 2 / SIDE))
-    half = window.half
-    if shrink > 1:
-        size = (max(1, half.shape[1] // shrink), max(1, half.shape[0] // shrink))
-        half = cv2.resize(half, size, interpolation=cv2.INTER_AREA)
-    matrix = _to_picture(pose)
-    matrix[:, 2] -= window.corner
-    by = np.array([half.shape[1], half.shape[0]]) / window.y.shape[::-1]
-    matrix *= by[:, None]
-    matrix[:, 2] += (by - 1) / 2
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(half, matrix, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-
-
-def _to_picture(pose: Pose) -> np.ndarray:
-    """Return the map from the small face's pixels to those of the picture, (2, 3)."""
-    left, top, right, _ = AREA
-    step = (right - left) / SIDE
-    return pose.from_plane((left + step / 2, top + step / 2, DEPTH), step)[0]
-
-
-def _to_small(pose: Pose) -> np.ndarray:
-    """Return the map from the picture's pixels to those of the small face, (2, 3)."""
-    return cv2.invertAffineTransform(_to_picture(pose))
+    return small_face(window.half, pose.within(window.corner, 0.5)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -121,7 +87,7 @@ class Likeness:
         ndarray, shape (SIDE, SIDE), float32
             0 to 1; on the small face.
         """
-        face = small_face(window, pose)
+        face = window_face(window, pose)
         apart = face.reshape(-1) - self.mean
         weight = np.ones((SIDE, SIDE), np.float32)
         for _ in range(ROUNDS):
@@ -130,10 +96,10 @@ class Likeness:
             residual = _size(apart - fitted @ self.components) / self.usual
             weight = (1 / (1 + (residual / DOUBT) ** 4)).astype(np.float32)
         sure = np.clip((cv2.GaussianBlur(residual, (0, 0), 1) - DOUBT) / (SURE - DOUBT), 0, 1)
-        to_small = _to_small(pose)
+        matrix = to_small(pose)
         light, dark = face[..., 0] > self.lightest + FOREIGN, face[..., 0] < self.darkest - FOREIGN
         opening = aperture(pose.to_face(points[None, LIPS].astype(np.float64)))[0]
-        return sure * _large(sure, light, dark | (opening <= self.widest), points[:, :2] @ to_small[:, :2].T + to_small[:, 2])
+        return sure * _large(sure, light, dark | (opening <= self.widest), points[:, :2] @ matrix[:, :2].T + matrix[:, 2])
 
 
 def _large(sure: np.ndarray, anywhere: np.ndarray, on_skin: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -158,8 +124,8 @@ def _large(sure: np.ndarray, anywhere: np.ndarray, on_skin: np.ndarray, points: 
 def free_part(hidden: np.ndarray, pose: Pose, box: Box) -> np.ndarray:
     """Bring what `Likeness.hidden` told to a box of the picture: 1 where nothing is before the face, (h / 2, w / 2) float32."""
     left, top, right, bottom = box
-    to_small = _to_small(pose)
-    matrix = np.column_stack([2 * to_small[:, :2], to_small[:, :2] @ (left + 0.5, top + 0.5) + to_small[:, 2]])
+    to_face = to_small(pose)
+    matrix = np.column_stack([2 * to_face[:, :2], to_face[:, :2] @ (left + 0.5, top + 0.5) + to_face[:, 2]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return 1 - cv2.warpAffine(hidden, matrix, ((right - left) // 2, (bottom - top) // 2), flags=flags)
 
@@ -170,7 +136,7 @@ def learn_likeness(faces: np.ndarray, apertures: np.ndarray) -> Likeness:
     Parameters
     ----------
     faces : ndarray, shape (N, SIDE, SIDE, 3), float32
-        From `small_face`.
+        From `window_face`.
     apertures : ndarray, shape (N,)
         Of their mouths.
     """

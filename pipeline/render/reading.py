@@ -21,13 +21,14 @@ from lipwright.data.faces import height_px, nearest
 from lipwright.data.files import whole_file
 from lipwright.data.follower import Follower
 from lipwright.data.landmarks import FaceTrack, face_track
+from lipwright.data.lower_face import MOST_FACES
 from lipwright.data.media import Media, Yuv, file_sha256, probe, read_frames, to_rgb
 from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.render.bank import Bank, collect_windows, evenly, measure_looks, measure_sharpness
 from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.composite import paint_mouth
-from lipwright.pipeline.render.occlusion import MOST_FACES, Likeness, learn_likeness, small_face
+from lipwright.pipeline.render.occlusion import Likeness, learn_likeness, window_face
 from lipwright.pipeline.render.shape import MOVING
 
 APART = (0.33, 0.67)
@@ -113,7 +114,7 @@ def likeness_of(bank: Bank) -> Likeness | None:
     if len(bank.frames) < FEWEST:
         return None
     rows = evenly(len(bank.frames), MOST_FACES)
-    faces = np.stack([small_face(bank.window(k), bank.pose[np.array([k])]) for k in rows])
+    faces = np.stack([window_face(bank.window(k), bank.pose[np.array([k])]) for k in rows])
     return learn_likeness(faces, aperture(bank.mouths[rows]))
 
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from lipwright.data import landmarks
 from lipwright.data.errors import MediaError
-from lipwright.data.follower import Finds, _lasting, follow, track_images
+from lipwright.data.follower import LINGERS_S, Finds, follow, lasting, track_images
 from lipwright.data.landmarker import BLENDSHAPES, POINTS, Landmarker
 from lipwright.data.landmarks import FaceTrack, face_track, track_faces
 from lipwright.data.media import Yuv, probe, read_frames
@@ -173,10 +173,10 @@ def test_others_count_a_while_before_and_after_they_are_found() -> None:
     crowded[[0, 60, 61]] = True
     times_s = np.arange(100) / 25
     near = np.abs(times_s[:, None] - times_s[crowded]).min(1)
-    lasting = _lasting(crowded, times_s)
-    assert lasting[near < 0.49].all()
-    assert not lasting[near > 0.51].any()
-    assert _lasting(np.zeros(0, bool), np.zeros(0)).shape == (0,)
+    counts = lasting(crowded, times_s, LINGERS_S)
+    assert counts[near < 0.49].all()
+    assert not counts[near > 0.51].any()
+    assert lasting(np.zeros(0, bool), np.zeros(0), LINGERS_S).shape == (0,)
 
 
 def test_each_choice_has_its_own_track(pair: Path, isolated_cache: Path) -> None:

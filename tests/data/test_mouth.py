@@ -233,7 +233,7 @@ def face_track(opening: np.ndarray, rate: float = 25.0, start_s: float = 0.0) ->
         640,
         480,
         np.zeros(1, int),
-        np.zeros(frames, bool),
+        *np.zeros((2, frames), bool),
     )
 
 

@@ -44,6 +44,18 @@ def test_rows_are_read_as_the_array_would_be(
     np.testing.assert_array_equal(rows, array)
 
 
+def test_rows_of_bytes_lie_beside_those_of_numbers(records: np.ndarray) -> None:
+    rng, store = np.random.default_rng(1), Store.scratch()
+    pictures = rng.integers(0, 256, (20, 2, 3), np.uint8)
+    store.append(np.hstack([records.view(np.uint8), pictures.reshape(20, 6)]))
+    rows = Rows(store, ORDER, (2, 3), start=28, stride=34, kind=np.uint8)
+    expected = np.where(ORDER[:, None, None] < 0, 0, pictures[ORDER])
+    assert rows[:].dtype == rows.part(slice(2, 4))[:].dtype == np.uint8
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(rows.part(slice(1, 6))[:], expected[1:6])
+    np.testing.assert_array_equal(Rows(store, ORDER, (7,), start=0, stride=34)[0], records[3])
+
+
 @pytest.mark.parametrize("key", [(0, 1), (slice(None), 2), ...])
 def test_an_index_that_goes_into_rows_is_refused(store: Store, key: object) -> None:
     rows = Rows(store, ORDER, (7,), start=0, stride=28)

@@ -10,6 +10,7 @@ from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import LONGEST_GAP_S
 from lipwright.data.segments import (
     BRIDGED_S,
+    HIDDEN,
     LEAST_FACE_PX,
     LEAST_S,
     MOST_S,
@@ -44,6 +45,7 @@ def track(
     height_px: float = 200,
     small: tuple[slice, ...] = (),
     crowded: tuple[slice, ...] = (),
+    hidden: tuple[slice, ...] = (),
 ) -> FaceTrack:
     """A face that looks at the camera, but for some of its frames."""
     points = np.zeros((frames, 478, 3), np.float32)
@@ -58,12 +60,14 @@ def track(
     points[:] = scale[:, None, None] * (face @ rotation.transpose(0, 2, 1)) + 300
     for where in missing:
         points[where] = np.nan
-    others = np.zeros(frames, bool)
+    others, covered = np.zeros((2, frames), bool)
     for where in crowded:
         others[where] = True
+    for where in hidden:
+        covered[where] = True
     times_s = np.arange(frames) / rate_hz if times_s is None else times_s
     blendshapes = np.zeros((frames, 52), np.float32)
-    return FaceTrack(np.arange(frames), times_s, points, blendshapes, 640, 480, np.array(shots), others)
+    return FaceTrack(np.arange(frames), times_s, points, blendshapes, 640, 480, np.array(shots), others, covered)
 
 
 def test_a_whole_video_is_one_segment() -> None:
@@ -85,6 +89,7 @@ def test_segments_end_at_cuts(rate_hz: float) -> None:
         ({"turned": ((slice(100, 200), (0, -TURNED_DEG[1] - 3)),)}, TURNED),
         ({"small": (slice(100, 200),)}, SMALL),
         ({"crowded": (slice(100, 200),)}, SEVERAL),
+        ({"hidden": (slice(100, 200),)}, HIDDEN),
         ({"small": (slice(100, 120),), "missing": (slice(120, 200),)}, NO_FACE),
     ],
     ids=str,
@@ -103,6 +108,12 @@ def test_a_short_loss_does_not_end_a_segment(gap: int, bridged: bool) -> None:
     segments = find_segments(track(300, missing=(slice(150, 150 + gap),)))
     expected = [Segment(0, 300)] if bridged else [Segment(0, 150), Segment(150, 150 + gap, NO_FACE), Segment(150 + gap, 300)]
     assert segments == expected
+
+
+def test_a_hand_before_the_mouth_does_not_end_a_segment_and_a_part_of_the_track_knows_it() -> None:
+    given = track(300, hidden=(slice(150, 165),))
+    assert find_segments(given) == [Segment(0, 300)]
+    assert np.flatnonzero(~usable_frames(given.part(slice(100, 200)))[0]).tolist() == list(range(50, 65))
 
 
 def test_a_loss_at_a_cut_belongs_to_its_own_shot() -> None:

@@ -94,7 +94,7 @@ def test_the_painted_mouth_is_as_open_as_it_was_asked_to_be(
     n = len(frames)
     shown = aperture(
         measure_mouth(
-            FaceTrack(np.arange(n), np.arange(n) * 1.0, points, shapes, 320, 320, np.zeros(1, int), np.zeros(n, bool))
+            FaceTrack(np.arange(n), np.arange(n) * 1.0, points, shapes, 320, 320, np.zeros(1, int), *np.zeros((2, n), bool))
         )
     )
     asked = aperture(talk_bank.mouths[[closed, widest] * 4])

@@ -136,7 +136,7 @@ def seen(samples: np.ndarray, late_s: float, length_s: float) -> FaceTrack:
     points = 150 * points + 200
     n = len(times_s)
     shots, crowded = np.zeros(1, np.int64), np.zeros(n, bool)
-    return FaceTrack(np.arange(n), times_s, points, np.zeros((n, 52), np.float32), 400, 400, shots, crowded)
+    return FaceTrack(np.arange(n), times_s, points, np.zeros((n, 52), np.float32), 400, 400, shots, crowded, np.zeros(n, bool))
 
 
 LAGS_MS = [-400, -120, -80, 0, 40, 80, 120, 400]
