@@ -36,6 +36,8 @@ def height_px(points: np.ndarray) -> np.ndarray:
 
 def distinct(faces: np.ndarray) -> np.ndarray:
     """Return which of some faces (N, 478, 3) to keep, (M,) int64: a landmarker of several may find one twice."""
+    if len(faces) < 2:
+        return np.arange(len(faces))
     kept: list[int] = []
     heights, places = height_px(faces), faces[..., :2].mean(1)
     for k, place in enumerate(places):

@@ -20,7 +20,10 @@ def small_bgr(rgb: np.ndarray) -> np.ndarray:
     import cv2
 
     size = (WIDE_PX, max(2, round(WIDE_PX * rgb.shape[0] / rgb.shape[1])))
-    return cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    every = max(1, rgb.shape[1] // (2 * WIDE_PX))
+    return cv2.cvtColor(
+        cv2.resize(np.ascontiguousarray(rgb[::every, ::every]), size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR
+    )
 
 
 def mark_shots(frames: Iterable[tuple[Fraction, np.ndarray]]) -> Iterator[tuple[int, Fraction, np.ndarray]]:

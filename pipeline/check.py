@@ -234,7 +234,7 @@ def _look(media: Media, times_s: np.ndarray, speech: np.ndarray) -> Look:
     good = usable_frames(looks)[0]
     spans = _windows(times_s, speech, looks.times_s, good)
     with ThreadPoolExecutor(2) as pool:  # MediaPipe and FFmpeg let go of the interpreter
-        tracks = [*pool.map(lambda span: track_faces(media, within_s=span, threads=1), spans), looks]
+        tracks = [*pool.map(lambda span: track_faces(media, within_s=span), spans), looks]
     order = np.argsort(np.concatenate([t.times_s for t in tracks]), kind="stable")
     # A key frame in a window is there twice: once as tracked.
     frames = order[np.unique(np.concatenate([t.pts for t in tracks])[order], return_index=True)[1]]

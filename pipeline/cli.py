@@ -23,6 +23,7 @@ from typing import Annotated, Any  # noqa: E402
 import typer  # noqa: E402
 
 from lipwright.data.errors import LipwrightError, MissingPartError  # noqa: E402
+from lipwright.data.threads import one_heap  # noqa: E402
 from lipwright.models.errors import ModelError  # noqa: E402
 from lipwright.pipeline.settings import TrainSettings, help_of  # noqa: E402
 
@@ -545,4 +546,5 @@ def _shown(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the command line."""
+    one_heap()
     app()

@@ -49,7 +49,7 @@ class Source:
     face: str | None = None
 
 
-def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings, threads: int = 1) -> list[Row]:
+def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings) -> list[Row]:
     """Process one source into clip files.
 
     Parameters
@@ -60,8 +60,6 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         Of the corpus.
     features
         How to compute features.
-    threads
-        Decoder threads, as in `read_frames`.
 
     Returns
     -------
@@ -89,7 +87,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         loud_db = float(np.percentile(frame_energy_db(samples, features), 95))
         if loud_db < QUIETEST_DB:
             raise MediaError(f"{source.path} is silent (loud moments at {loud_db:.0f} dB); nothing to learn from")
-        track = face_track(media, which=source.face, sha256=sha256, threads=threads)
+        track = face_track(media, which=source.face, sha256=sha256)
         frames, face_rate = len(track.pts), round(float(track.found.mean()), 4)
         rate = rate_of(track.times_s)
         common["rate"] = "variable" if rate is None else str(rate)

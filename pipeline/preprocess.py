@@ -18,6 +18,7 @@ from lipwright.data.errors import InputError
 from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarker import model_path
 from lipwright.data.media import file_sha256
+from lipwright.data.threads import one_heap
 from lipwright.pipeline.intake import Source, take_in
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.report import is_current, write_report
@@ -79,6 +80,7 @@ def _start_worker(log_level: int) -> None:
 
     logging.basicConfig(level=log_level, format="%(message)s")
     cv2.setNumThreads(1)
+    one_heap()
     signal.signal(signal.SIGTERM, _leave)
 
 
@@ -108,7 +110,7 @@ def _without_ctrl_c() -> Iterator[None]:
 
 def _run(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
     if workers == 1 or len(jobs) <= 1:
-        yield from (take_in(*job, threads=0) for job in jobs)
+        yield from (take_in(*job) for job in jobs)
         return
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     others = set(active_children())  # of the program that calls us

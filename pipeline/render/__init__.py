@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from lipwright.data.ahead import ahead
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.errors import FaceError, InputError, require_new
 from lipwright.data.features import compute_features
@@ -21,7 +22,6 @@ from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
 from lipwright.data.mouth import MouthTrack, Speaker, aperture, load_track, measure_mouth, measure_speaker
 from lipwright.data.writer import CONTAINERS, VideoWriter
-from lipwright.pipeline.ahead import ahead
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.bank import Bank, are_windows, window_boxes

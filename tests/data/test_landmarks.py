@@ -26,7 +26,7 @@ Make = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def track(talk) -> FaceTrack:
-    return face_track(probe(talk.path), threads=1)
+    return face_track(probe(talk.path))
 
 
 # Tracks ---------------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def test_frames_without_a_face_are_marked_and_not_fatal(talk, picture) -> None:
 
 
 def test_a_video_without_any_face_has_an_empty_track(bars: Make) -> None:
-    track = track_faces(probe(bars("30000/1001", frames=5, size=(160, 120))), threads=1)
+    track = track_faces(probe(bars("30000/1001", frames=5, size=(160, 120))))
     assert not track.found.any()
     assert track.points.shape == (5, POINTS, 3)
     np.testing.assert_allclose(track.times_s, np.arange(5) * 1001 / 30000)
@@ -87,7 +87,7 @@ def test_each_shot_is_tracked_as_if_it_were_alone(talk, encode: Make) -> None:
     first, second = faces[:12], [Yuv(255 - m.y, m.v, m.u) if k < 5 else m for k, m in enumerate(mirrored[40:55])]
 
     path = encode("both.mp4", video=[(Fraction(k, 25), picture) for k, picture in enumerate(first + second)])
-    both = track_faces(probe(path), threads=1)
+    both = track_faces(probe(path))
     assert both.shots.tolist() == [0, 12, 17]
     frames = list(read_frames(probe(path), threads=1))
     for shot in (slice(0, 12), slice(17, None)):
@@ -110,7 +110,7 @@ def pair(talk, encode: Make) -> Path:
 
 
 def test_of_two_faces_the_one_that_is_meant_is_followed(pair: Path, track: FaceTrack) -> None:
-    left, right, largest = (track_faces(probe(pair), which=which, threads=1) for which in ("left", "right", "largest"))
+    left, right, largest = (track_faces(probe(pair), which=which) for which in ("left", "right", "largest"))
     assert left.found.all()
     assert (left.points[:][..., 0].mean(1) < 320).all()
     assert right.found[:35].all()
@@ -124,7 +124,7 @@ def test_of_two_faces_the_one_that_is_meant_is_followed(pair: Path, track: FaceT
 
 
 def test_where_there_are_others_it_is_marked(pair: Path, track: FaceTrack) -> None:
-    tracked = track_faces(probe(pair), threads=1)
+    tracked = track_faces(probe(pair))
     assert tracked.crowded[:35].all()
     assert not tracked.crowded[58:].any()  # 0.5 s after it has faded away
     assert not track.crowded.any()
@@ -228,7 +228,7 @@ def test_faces_are_found_at_widths_whose_rows_ffmpeg_pads(talk, encode: Make, wi
     frame = next(read_frames(probe(talk.path), threads=1)).yuv()
     half = -(-width // 2)
     narrow = type(frame)(*(np.ascontiguousarray(p[:, :w]) for p, w in ((frame.y, width), (frame.u, half), (frame.v, half))))
-    track = track_faces(probe(encode("narrow.mp4", video=[(Fraction(k, 25), narrow) for k in range(2)])), threads=1)
+    track = track_faces(probe(encode("narrow.mp4", video=[(Fraction(k, 25), narrow) for k in range(2)])))
     assert track.found.all()
 
 
@@ -236,14 +236,14 @@ def test_a_turned_video_is_tracked_upright(talk, encode: Make) -> None:
     frame = next(read_frames(probe(talk.path), threads=1)).yuv()
     lying = type(frame)(*(np.ascontiguousarray(np.rot90(p, -1)) for p in (frame.y, frame.u, frame.v)))
     path = encode("lying.mp4", video=[(Fraction(k, 25), lying) for k in range(2)], turn_degrees=90)
-    track = track_faces(probe(path), threads=1)
+    track = track_faces(probe(path))
     assert track.found.all()
     assert (track.points[:][:, 33, 1] < track.points[:][:, 13, 1]).all()
 
 
 def test_progress_counts_frames(bars: Make) -> None:
     seen: list[tuple[int, int]] = []
-    track_faces(probe(bars(frames=4, size=(160, 120))), threads=1, progress=lambda done, of: seen.append((done, of)))
+    track_faces(probe(bars(frames=4, size=(160, 120))), progress=lambda done, of: seen.append((done, of)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -72,7 +72,7 @@ def test_a_mouth_with_something_before_it_is_told_while_tracking(
     shown = list(pictures)
     for k in range(*COVERED.indices(len(shown))):
         shown[k] = paint(shown[k], talk_track.points[k], float(talk_track.pose.scale[k]))
-    track = track_faces(probe(film(encode, shown)), threads=1)
+    track = track_faces(probe(film(encode, shown)))
     covered = np.zeros(len(shown), bool)
     covered[COVERED] = True
     assert track.found[covered].mean() > 0.5  # landmarks are invented

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from lipwright.pipeline.ahead import ahead
+from lipwright.data.ahead import ahead
 
 
 def test_things_come_in_order() -> None:
