@@ -19,6 +19,8 @@ from lipwright.data.corpus import Corpus, Row, settings_hash, settings_of
 from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import file_sha256
+from lipwright.data.segments import FLAWS, NO_SOUND, OTHER_SOUND, SHORT, SPARSE
+from lipwright.pipeline import report
 from lipwright.pipeline.excerpts import spread, take_stills
 from lipwright.pipeline.preprocess import preprocess_corpus
 from lipwright.pipeline.report import MOST_ROWS, write_report
@@ -286,3 +288,10 @@ def test_the_report_is_made_when_rows_change_or_it_is_missing(talk: Any, taken: 
     preprocess_corpus([talk.path], taken, speaker="Eileen")
     assert report.exists()
     assert sorted(p.name for p in taken.iterdir()) == ["clips", "corpus.json", "manifest.jsonl", "report.html"]
+
+
+@pytest.mark.parametrize("reason", [*FLAWS, SHORT, SPARSE, NO_SOUND, OTHER_SOUND, "something new", None])
+def test_every_reason_has_a_colour_by_day_and_by_night(reason: str | None) -> None:
+    page, style = Path(report.__file__).with_name("report.html").read_text(), report._style(reason)
+    assert page.count(f"--{style}: #") == 2
+    assert f".{style} {{ color: var(--{style}); }}" in page
