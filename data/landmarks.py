@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import count, groupby
+from itertools import count, groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from lipwright.data.shots import mark_shots
 
 log = logging.getLogger(__name__)
 
-TRACKER_VERSION = "8"
+TRACKER_VERSION = "9"
 """Part of a cached track's name: raised when the same video would be tracked differently."""
 
 COMES_S = 0.1
@@ -172,7 +172,8 @@ def track_faces(
         hidden=np.zeros(len(pts), bool),
     )
     hidden = find_hidden(finds.small_faces(faces), track.points, usable_frames(track)[0], track.shots)
-    return replace(track, hidden=lasting(hidden, track.times_s, COMES_S))
+    shots = pairwise([*track.shots, len(pts)])
+    return replace(track, hidden=np.concatenate([lasting(hidden[a:b], track.times_s[a:b], COMES_S) for a, b in shots]))
 
 
 def face_track(

@@ -24,12 +24,17 @@ class Store:
     @classmethod
     def scratch(cls) -> Store:
         """Make an empty one in the cache's folder that is gone when it is closed: one for temporary files may be memory."""
-        return cls(tempfile.TemporaryFile(dir=cache.cache_folder()))
+        return cls(tempfile.TemporaryFile(dir=cache.cache_folder(), buffering=0))
 
     def append(self, array: np.ndarray) -> None:
-        """Write at the end."""
-        self._file.seek(0, 2)
-        self._file.write(array.tobytes())
+        """Write at the end; `OSError` names the folder that is full."""
+        left = memoryview(array.tobytes())
+        try:
+            self._file.seek(0, 2)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(cache.cache_folder())) from error
 
     def read(self, start: int, into: np.ndarray) -> None:
         """Fill a contiguous array with what stands from a byte on."""

@@ -117,13 +117,15 @@ def find_segments(track: FaceTrack) -> list[Segment]:
             reject(done, start)
             if (length_s := track.times_s[stop - 1] - track.times_s[start]) < LEAST_S - SAME_S:
                 reject(start, stop, SHORT)
-            elif _known_s(track.times_s[run]) < LEAST_SEEN * length_s:
-                reject(start, stop, SPARSE if usable[start:stop].all() else None)
             else:
                 parts = math.ceil(length_s / MOST_S)
                 cuts = track.times_s[start] + length_s * np.arange(1, parts) / parts
-                edges = [start, *np.searchsorted(track.times_s, cuts).tolist(), stop]
-                segments += [Segment(a, b) for a, b in pairwise(edges)]
+                for a, b in pairwise([start, *np.searchsorted(track.times_s, cuts).tolist(), stop]):
+                    known_s = _known_s(track.times_s[run[(run >= a) & (run < b)]])
+                    if known_s < LEAST_SEEN * (track.times_s[b - 1] - track.times_s[a]):
+                        reject(a, b, SPARSE if usable[a:b].all() else None)
+                    else:
+                        segments.append(Segment(a, b))
             done = stop
         reject(done, int(end))
     return segments

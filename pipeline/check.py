@@ -187,13 +187,18 @@ def _check(path: Path, clip: dict[str, Any]) -> None:
     samples, levels, speech = None, None, np.zeros(int(times_s[-1] * STEP_HZ) + 1, bool)
     other = speech
     if media.audio is not None:
-        counts: list[tuple[int, int]] = []
-        samples = StoredSpeech(media, lambda block: counts.append((int((np.abs(block) >= CLIPPED_AT).sum()), block.size)))
-        clipped, heard = np.sum(counts, 0)
+        clipped = heard = 0
+
+        def count(block: np.ndarray) -> None:
+            nonlocal clipped, heard
+            clipped += int((np.abs(block) >= CLIPPED_AT).sum())
+            heard += block.size
+
+        samples = StoredSpeech(media, count)
         levels, other = measure_levels(samples, settings), find_other_sound(samples, settings)
         speech = find_speech(samples, settings) & ~other
         clip["other_sound_share"] = round(float(other.mean()), 3)
-        clip |= _hear(media, samples, float(clipped / heard), levels, speech)
+        clip |= _hear(media, samples, clipped / heard, levels, speech)
     look = _look(media, times_s, speech)
     clip |= _see(look)
     lag = None
@@ -232,7 +237,11 @@ def _look(media: Media, times_s: np.ndarray, speech: np.ndarray) -> Look:
         track = face_track(media)
         return Look(track, True, faces, len(track.shots) - 1, span_s)
     good = usable_frames(looks)[0]
-    spans = _windows(times_s, speech, looks.times_s, good)
+    spans = [
+        (start_s, end_s)
+        for start_s, end_s in _windows(times_s, speech, looks.times_s, good)
+        if ((times_s >= start_s) & (times_s < end_s)).any()  # a recording may pause for longer
+    ]
     with ThreadPoolExecutor(2) as pool:  # MediaPipe and FFmpeg let go of the interpreter
         tracks = [*pool.map(lambda span: track_faces(media, within_s=span), spans), looks]
     order = np.argsort(np.concatenate([t.times_s for t in tracks]), kind="stable")

@@ -16,7 +16,7 @@ from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_featu
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
-from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, Segment, find_segments, usable_frames
+from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, find_segments, usable_frames
 from lipwright.data.sync import Lag, find_lag
 from lipwright.data.threads import one_thread
 from lipwright.data.voice import find_other_sound
@@ -105,7 +105,8 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         which = f"-{source.face}" if source.face else ""
         rows: list[Row] = []
         for segment in segments:
-            row, clip = _take_segment(segment, track, late_s, heard)
+            cut = track.part(slice(segment.first, segment.end))
+            row = _describe(cut, late_s, heard)
             reason = segment.reason
             if reason is None and row["end_s"] - row["start_s"] < LEAST_S - GRID_S:
                 reason = NO_SOUND
@@ -113,7 +114,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
                 reason = OTHER_SOUND
             row["id"] = f"{sha256[:12]}-{round(1000 * row['start_s'])}{which}"
             if reason is None:
-                save_clip(folder / "clips" / f"{row['id']}.safetensors", clip)
+                save_clip(folder / "clips" / f"{row['id']}.safetensors", _clip_of(cut, row, late_s, heard))
             rows.append(row | common | {"status": "rejected" if reason else "ok", "reason": reason})
         if all(row["reason"] for row in rows):
             heard_there = " and ".join(sorted({row["reason"] for row in rows} & {NO_SOUND, OTHER_SOUND}))
@@ -163,34 +164,35 @@ class _Heard:
     gain: float
 
 
-def _take_segment(segment: Segment, track: FaceTrack, late_s: float, heard: _Heard) -> tuple[Row, Clip]:
-    """Return what a segment's row says of its frames, and its clip.
+def _describe(cut: FaceTrack, late_s: float, heard: _Heard) -> Row:
+    """Return what a segment's row says of its frames.
 
     `late_s` is by how much the picture comes after its sound; the sound's clock counts.
     """
-    frames = slice(segment.first, segment.end)
-    times_s = track.times_s[frames] - late_s
+    times_s = cut.times_s - late_s
     start = max(math.ceil(round(times_s[0] * STEP_HZ, 3)), 0)
     end = max(min(math.floor(round(times_s[-1] * STEP_HZ, 3)) + 1, len(heard.other)), start)
-    cut = track.part(frames)
-    pose, (usable, _) = cut.pose, usable_frames(cut)
-    row: Row = {
+    return {
         "start_s": start / STEP_HZ,
         "end_s": end / STEP_HZ,
         "frames": len(times_s),
-        "face_rate": round(float(usable.mean()), 4),
+        "face_rate": round(float(usable_frames(cut)[0].mean()), 4),
         "other_sound_s": int(heard.other[start:end].sum()) / STEP_HZ,
     }
-    clip = Clip(
+
+
+def _clip_of(cut: FaceTrack, row: Row, late_s: float, heard: _Heard) -> Clip:
+    """Return the clip of a segment that its row describes."""
+    start, end = (round(row[name] * STEP_HZ) for name in ("start_s", "end_s"))
+    return Clip(
         features=compute_features(heard.samples, heard.features, gain=heard.gain, steps=(start, end)),
         other_sound=heard.other[start:end],
         audio=np.clip(np.round(heard.samples[start * HOP : end * HOP] * 32767), -32768, 32767).astype(np.int16),
-        times_s=times_s - start / STEP_HZ,
+        times_s=cut.times_s - late_s - start / STEP_HZ,
         mouth=np.nan_to_num(measure_mouth(cut)),
-        rotation=np.nan_to_num(pose.rotation),
-        scale=np.nan_to_num(pose.scale),
-        shift=np.nan_to_num(pose.shift),
+        rotation=np.nan_to_num(cut.pose.rotation),
+        scale=np.nan_to_num(cut.pose.scale),
+        shift=np.nan_to_num(cut.pose.shift),
         blendshapes=np.nan_to_num(cut.blendshapes[:]),
-        valid=usable,
+        valid=usable_frames(cut)[0],
     )
-    return row, clip

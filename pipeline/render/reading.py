@@ -137,7 +137,7 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
     readings = np.full((1 + len(APART), *own.shape), np.nan)
     readings[0] = own
     colour = media.need_video().colour
-    with threadpool_limits(1), ThreadPoolExecutor(len(APART)) as pool, Follower() as first, Follower() as second:
+    with threadpool_limits(1), Follower() as first, Follower() as second, ThreadPoolExecutor(len(APART)) as pool:
 
         def read(row: int, picture: Yuv, time_s: float, find: Follower, window: int) -> np.ndarray | None:
             painted = paint_mouth(

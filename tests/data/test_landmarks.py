@@ -282,6 +282,16 @@ def test_a_part_of_a_track_is_one_of_its_frames(track: FaceTrack) -> None:
     np.testing.assert_array_equal(arrays.points, part.points)
 
 
+def test_what_is_hidden_in_one_shot_is_not_in_the_next(talk, encode: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = [frame.yuv() for frame in read_frames(probe(talk.path), threads=1)][:24]
+    negative = [Yuv(255 - face.y, face.v, face.u) for face in faces]
+    path = encode("cut.mp4", video=[(Fraction(k, 25), picture) for k, picture in enumerate(faces[:12] + negative[12:])])
+    monkeypatch.setattr(landmarks, "find_hidden", lambda *_: np.arange(24) == 11)
+    tracked = track_faces(probe(path))
+    assert tracked.shots.tolist() == [0, 12]
+    assert np.flatnonzero(tracked.hidden).tolist() == [9, 10, 11]
+
+
 def test_other_bytes_are_tracked_anew(bars: Make) -> None:
     first = face_track(probe(bars(frames=3, size=(160, 120))))
     second = face_track(probe(bars(frames=4, size=(160, 120))))

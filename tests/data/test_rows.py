@@ -83,6 +83,13 @@ def test_a_store_is_closed_and_gone_when_nobody_reads_it(isolated_cache: Path) -
     assert len(list(isolated_cache.iterdir())) == files
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_full_disk_is_told_with_its_folder(isolated_cache: Path) -> None:
+    with Path("/dev/full").open("r+b", buffering=0) as full, pytest.raises(OSError, match="No space left") as caught:
+        Store(full).append(np.zeros(10))
+    assert caught.value.filename == str(isolated_cache)
+
+
 def test_a_part_is_read_as_that_of_the_array(store: Store) -> None:
     rows = Rows(store, ORDER, (2, 3), start=4, stride=28)
     np.testing.assert_array_equal(rows.part(slice(1, 5)), rows[1:5])

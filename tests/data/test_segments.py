@@ -163,6 +163,14 @@ def test_a_long_stretch_is_cut_into_equal_parts(seconds: float, parts: int) -> N
     assert all(long.times_s[s.end - 1] - long.times_s[s.first] <= MOST_S for s in segments)
 
 
+def test_each_part_of_a_long_stretch_must_be_seen_for_itself() -> None:
+    lost = tuple(slice(k + 1, k + 22) for k in range(2990, 5970, 22))  # one frame in 22: near enough to go on
+    segments = find_segments(track(6001, missing=lost))
+    assert [(s.first, s.reason) for s in segments if s.first < 3000] == [(0, None)]
+    assert next(s.reason for s in segments if s.first >= 3000) == NO_FACE
+    assert sum(s.end - s.first for s in segments) == 6001
+
+
 def test_nothing_seen_is_one_rejected_segment() -> None:
     assert find_segments(track(50, missing=(slice(None),))) == [Segment(0, 50, NO_FACE)]
 

@@ -134,6 +134,19 @@ def test_what_cannot_be_used_says_why(
     assert json.loads(json.dumps(clip)) == clip
 
 
+def test_a_picture_that_pauses_is_judged_by_the_rest(bars: Make, encode: Make, picture: Any, tone: Any) -> None:
+    times = [*np.arange(0, 40, 1), *np.arange(70, 90, 1)]
+    path = encode(
+        "gap.mkv",
+        video=[(Fraction(int(t)), picture(64, 48, k)) for k, t in enumerate(times)],
+        audio=[(Fraction(0), tone(90.0))],
+    )
+    clip = check_video(path)
+    assert clip["verdict"] == NOT_USABLE
+    assert clip["looked_at"] > 0
+    assert any(reason.startswith("no face in 100%") for reason in clip["reasons"])
+
+
 def test_folders_are_searched_and_progress_is_told(talk: Any, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "talk.mp4").symlink_to(talk.path)

@@ -17,6 +17,7 @@ from lipwright.data.media import file_sha256, probe
 from lipwright.data.mouth import LIPS, aperture
 from lipwright.pipeline.render import reading
 from lipwright.pipeline.render.bank import Bank, measure_sharpness
+from lipwright.pipeline.render.composite import paint_mouth
 from lipwright.pipeline.render.reading import FEWEST, READ, bank_for, build_bank, read_again
 
 
@@ -64,6 +65,22 @@ def test_reading_in_threads_leaves_standard_error_as_it_was(talk: Any, talk_bank
     before = os.fstat(2)
     read_again(talk_bank, probe(talk.path))
     assert (os.fstat(2).st_dev, os.fstat(2).st_ino) == (before.st_dev, before.st_ino)
+
+
+def test_an_error_ends_reading_before_the_landmarkers_are_closed(
+    talk: Any, talk_bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed while another thread is in it, MediaPipe takes the process with it."""
+    calls = iter(range(1000))
+
+    def broken(*_: Any) -> Any:
+        if next(calls) == 5:
+            raise RuntimeError("on purpose")
+        return paint_mouth(*_)
+
+    monkeypatch.setattr(reading, "paint_mouth", broken)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        read_again(talk_bank, probe(talk.path))
 
 
 def test_other_footage_gives_the_mouths_and_the_target_its_likeness(talk: Any, talk_track: FaceTrack, read_bank: Bank) -> None:
