@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 
 from lipwright.data.faces import height_px
+from lipwright.data.follower import Follower
+from lipwright.data.landmarker import Faces
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import file_sha256, probe
 from lipwright.data.mouth import LIPS, aperture
@@ -71,16 +75,35 @@ def test_an_error_ends_reading_before_the_landmarkers_are_closed(
     talk: Any, talk_bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closed while another thread is in it, MediaPipe takes the process with it."""
-    calls = iter(range(1000))
+    calls, closed = itertools.count(), []
 
-    def broken(*_: Any) -> Any:
-        if next(calls) == 5:
+    class Slow(Follower):
+        busy = False
+
+        def __call__(self, rgb: np.ndarray, time_s: float) -> Faces:
+            self.busy = True
+            time.sleep(0.3)
+            found = super().__call__(rgb, time_s)
+            self.busy = False
+            return found
+
+        def __exit__(self, *error: object) -> None:
+            closed.append(self.busy)
+            while self.busy:  # the process shall live on, to tell
+                time.sleep(0.01)
+            super().__exit__(*error)
+
+    def broken(*painting: Any) -> Any:
+        if next(calls) == 2:
+            time.sleep(0.15)  # the other thread is with its landmarker by now
             raise RuntimeError("on purpose")
-        return paint_mouth(*_)
+        return paint_mouth(*painting)
 
+    monkeypatch.setattr(reading, "Follower", Slow)
     monkeypatch.setattr(reading, "paint_mouth", broken)
     with pytest.raises(RuntimeError, match="on purpose"):
         read_again(talk_bank, probe(talk.path))
+    assert closed == [False, False]
 
 
 def test_other_footage_gives_the_mouths_and_the_target_its_likeness(talk: Any, talk_track: FaceTrack, read_bank: Bank) -> None:
