@@ -26,5 +26,14 @@ def one_thread() -> Iterator[None]:
 
 def one_heap() -> None:
     """Let the threads of this process share a heap: pictures made in one and freed in another leave holes in several."""
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(M_ARENA_MAX, 1)
+    _glibc("mallopt", M_ARENA_MAX, 1)
+
+
+def trim_heap() -> None:
+    """Give the holes in the heap back to the system: what is loaded next would come on top of them."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(name: str, *args: int) -> None:
+    if sys.platform == "linux" and (function := getattr(ctypes.CDLL(None), name, None)):
+        function(*args)

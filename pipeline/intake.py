@@ -18,7 +18,7 @@ from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
 from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, find_segments, usable_frames
 from lipwright.data.sync import Lag, find_lag
-from lipwright.data.threads import one_thread
+from lipwright.data.threads import one_thread, trim_heap
 from lipwright.data.voice import find_other_sound
 
 QUIETEST_DB = -60.0
@@ -88,6 +88,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         if loud_db < QUIETEST_DB:
             raise MediaError(f"{source.path} is silent (loud moments at {loud_db:.0f} dB); nothing to learn from")
         track = face_track(media, which=source.face, sha256=sha256)
+        trim_heap()
         frames, face_rate = len(track.pts), round(float(track.found.mean()), 4)
         rate = rate_of(track.times_s)
         common["rate"] = "variable" if rate is None else str(rate)

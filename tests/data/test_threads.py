@@ -40,6 +40,31 @@ print(sum(int(low, 16) <= place < int(high, 16) for place in places))
 """
 
 
+HOLES = """
+import ctypes, sys
+from lipwright.data.threads import one_heap, trim_heap
+one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+blocks = [libc.malloc(100_000) for _ in range(1000)]
+for block in blocks:
+    ctypes.memset(block, 1, 100_000)
+for block in blocks[:-1]:
+    libc.free(block)
+before = resident_mb()
+trim_heap()
+print(before - resident_mb())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heaps")
+def test_holes_are_given_back() -> None:
+    told = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, check=True, text=True).stdout
+    assert float(told) > 80
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heaps")
 def test_threads_share_a_heap_where_that_is_asked_for() -> None:
     def inside(*how: str) -> int:
