@@ -25,7 +25,7 @@ from lipwright.data.follower import Finds, Followed, follow, lasting
 from lipwright.data.landmarker import BLENDSHAPES, POINTS
 from lipwright.data.lower_face import find_hidden
 from lipwright.data.media import Media, file_sha256, read_frames
-from lipwright.data.rows import Rows, Store
+from lipwright.data.rows import BLOCK, Rows, Store
 from lipwright.data.segments import usable_frames
 from lipwright.data.shots import mark_shots
 
@@ -36,9 +36,6 @@ TRACKER_VERSION = "9"
 
 COMES_S = 0.1
 """What comes before a mouth is before half of it for so long; and when it goes."""
-
-BLOCK = 256
-"""Frames whose points are looked at together: those of a long video would not fit into memory."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.mouth import LIPS, aperture
-from lipwright.data.rows import Rows
+from lipwright.data.rows import BLOCK, Rows
 
 SIDE = 32
 """Pixels of the small picture, both ways."""
@@ -21,9 +21,6 @@ AREA = (-0.5, 0.42, 0.5, 1.42)
 
 DEPTH = -0.2
 """Where that plane lies."""
-
-BLOCK = 256
-"""Faces that are looked at together: those of a long video would not fit into memory."""
 
 MOST_FACES = 400
 """Faces that are enough to learn from what a person's can look like."""

@@ -10,6 +10,9 @@ import numpy as np
 
 from lipwright.data import cache
 
+BLOCK = 256
+"""Rows that are looked at together: those of a long video would not fit into memory."""
+
 
 class Store:
     """A file that is read from here and there, and closed when nobody reads from it any more.

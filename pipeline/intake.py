@@ -107,7 +107,8 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         rows: list[Row] = []
         for segment in segments:
             cut = track.part(slice(segment.first, segment.end))
-            row = _describe(cut, late_s, heard)
+            usable, _ = usable_frames(cut)
+            row = _describe(cut, usable, late_s, heard)
             reason = segment.reason
             if reason is None and row["end_s"] - row["start_s"] < LEAST_S - GRID_S:
                 reason = NO_SOUND
@@ -115,7 +116,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
                 reason = OTHER_SOUND
             row["id"] = f"{sha256[:12]}-{round(1000 * row['start_s'])}{which}"
             if reason is None:
-                save_clip(folder / "clips" / f"{row['id']}.safetensors", _clip_of(cut, row, late_s, heard))
+                save_clip(folder / "clips" / f"{row['id']}.safetensors", _clip_of(cut, usable, row, late_s, heard))
             rows.append(row | common | {"status": "rejected" if reason else "ok", "reason": reason})
         if all(row["reason"] for row in rows):
             heard_there = " and ".join(sorted({row["reason"] for row in rows} & {NO_SOUND, OTHER_SOUND}))
@@ -165,7 +166,7 @@ class _Heard:
     gain: float
 
 
-def _describe(cut: FaceTrack, late_s: float, heard: _Heard) -> Row:
+def _describe(cut: FaceTrack, usable: np.ndarray, late_s: float, heard: _Heard) -> Row:
     """Return what a segment's row says of its frames.
 
     `late_s` is by how much the picture comes after its sound; the sound's clock counts.
@@ -177,12 +178,12 @@ def _describe(cut: FaceTrack, late_s: float, heard: _Heard) -> Row:
         "start_s": start / STEP_HZ,
         "end_s": end / STEP_HZ,
         "frames": len(times_s),
-        "face_rate": round(float(usable_frames(cut)[0].mean()), 4),
+        "face_rate": round(float(usable.mean()), 4),
         "other_sound_s": int(heard.other[start:end].sum()) / STEP_HZ,
     }
 
 
-def _clip_of(cut: FaceTrack, row: Row, late_s: float, heard: _Heard) -> Clip:
+def _clip_of(cut: FaceTrack, usable: np.ndarray, row: Row, late_s: float, heard: _Heard) -> Clip:
     """Return the clip of a segment that its row describes."""
     start, end = (round(row[name] * STEP_HZ) for name in ("start_s", "end_s"))
     return Clip(
@@ -195,5 +196,5 @@ def _clip_of(cut: FaceTrack, row: Row, late_s: float, heard: _Heard) -> Clip:
         scale=np.nan_to_num(cut.pose.scale),
         shift=np.nan_to_num(cut.pose.shift),
         blendshapes=np.nan_to_num(cut.blendshapes[:]),
-        valid=usable_frames(cut)[0],
+        valid=usable,
     )

@@ -57,7 +57,9 @@ def broken_up(talk: Any, encode: Callable[..., Path]) -> Path:
 def test_of_what_is_left_out_no_clip_is_made(broken_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[float] = []
     clip_of = intake._clip_of
-    monkeypatch.setattr(intake, "_clip_of", lambda cut, row, *rest: made.append(row["start_s"]) or clip_of(cut, row, *rest))
+    monkeypatch.setattr(
+        intake, "_clip_of", lambda cut, usable, row, *rest: made.append(row["start_s"]) or clip_of(cut, usable, row, *rest)
+    )
     rows, _ = take(broken_up, tmp_path / "corpus")
     assert made == [row["start_s"] for row in rows if row["status"] == "ok"]
 
