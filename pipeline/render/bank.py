@@ -8,6 +8,7 @@ a mapped file would count). Where each window lies follows from the face track; 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from lipwright.data import cache
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose
 from lipwright.data.files import whole_file
-from lipwright.data.landmarks import TRACKER_VERSION, FaceTrack
+from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media, Yuv, read_frames
 from lipwright.data.mouth import INNER_LIPS, LIPS
 
@@ -181,8 +182,11 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
     frames = frames[evenly(len(frames), MOST_WINDOWS)]
     points = track.points[frames]
     face = pose[frames].to_face(points.astype(np.float64)).astype(np.float32)
-    span = "" if end_s is None else f"-{frames[-1]}"
-    file = cache.cached_path("banks", f"{sha256}-{TRACKER_VERSION}.{BANK_VERSION}{span}.yuv")
+    # Of the same video there are other banks: of another face, or of its beginning alone.
+    content = hashlib.sha256(BANK_VERSION.encode())
+    for values in (frames, boxes[frames], points):
+        content.update(np.ascontiguousarray(values))
+    file = cache.cached_path("banks", f"{sha256}-{content.hexdigest()[:16]}.yuv")
     bank = Bank(
         file,
         frames,
