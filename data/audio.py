@@ -115,6 +115,13 @@ class StoredSpeech:
             self._store.append(block)
             self._length += len(block)
 
+    def extend(self, length: int) -> None:
+        """Let silence follow until there are so many samples."""
+        while self._length < length:
+            block = np.zeros(min(length - self._length, SAMPLE_RATE_HZ), np.float32)
+            self._store.append(block)
+            self._length += len(block)
+
     def __len__(self) -> int:
         return self._length
 

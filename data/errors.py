@@ -9,7 +9,8 @@
     │   ├── CorpusError        3   a corpus folder: missing, empty, broken, of another version
     │   ├── TrackError         3   a mouth track file that does not hold what its format promises
     │   └── OutputExistsError  3   the output is already there and ``--force`` was not given
-    └── MissingPartError       4   a Python package or the landmark model is not installed
+    ├── MissingPartError       4   a Python package or the landmark model is not installed
+    └── Cancelled            130   the caller asked for a job to stop
 
 ``lipwright.models`` raises its own ``ModelError`` (3): models and data do not import each other.
 Every message is one or two lines: which file, the value seen, what to do.
@@ -56,6 +57,12 @@ class MissingPartError(LipwrightError):
     """A Python package or the landmark model is not installed."""
 
     exit_code = 4
+
+
+class Cancelled(LipwrightError):
+    """A job was stopped by its caller."""
+
+    exit_code = 130
 
 
 def require_new(path: Path, force: bool) -> None:

@@ -10,6 +10,7 @@ _HOMES = {
     "preprocess_corpus": "preprocess",
     "train_model": "train",
     "render_video": "render",
+    "render_jobs": "jobs",
     "evaluate_model": "evaluate",
     "inspect_runs": "inspect",
     "export_mouth": "export",

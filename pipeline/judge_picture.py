@@ -33,9 +33,9 @@ from lipwright.data.mouth import LIPS, MouthTrack, Speaker, interpolate, measure
 from lipwright.models.lipsync import LipSync
 from lipwright.pipeline.predict import feature_settings, mean_mouth, predict_mouth
 from lipwright.pipeline.progress import Progress
-from lipwright.pipeline.render import outside_difference, painted_frames
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.composite import Painted
+from lipwright.pipeline.render.painting import outside_difference, painted_frames
 from lipwright.pipeline.render.reading import bank_for
 
 BANK_SHARE = 0.75

@@ -7,9 +7,15 @@ import inspect
 import textwrap
 from dataclasses import dataclass
 from functools import cache
+from math import inf
+
+from lipwright.data.edits import MOST_GAIN
 
 DELAY_MS = {"forward": 200.0, "both": 400.0, "whole": None}
 """The paper's; and what costs 0.004 of `aperture_r` against the whole clip (`docs/training.md`)."""
+
+CODECS = ("h264", "hevc")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,51 @@ class TrainSettings:
     def lookahead_ms(self) -> float | None:
         """How far ahead the network hears, ms; None is the whole clip."""
         return DELAY_MS[self.direction] if self.delay_ms is None else self.delay_ms
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How a video is rendered."""
+
+    retime: bool = True
+    """Choose which frame of the target goes with each moment, so that the head rests in pauses; else frames stay in order."""
+    mouth_gain: float = 1.0
+    """Factor on the movement of the mouth, 0 to 3."""
+    closed_in_silence: bool = False
+    """Hold the mouth shut while nobody speaks."""
+    start_s: float | None = None
+    """Render from this moment of the sound on."""
+    end_s: float | None = None
+    """Render up to this moment of the sound."""
+    preview: bool = False
+    """A quarter of the pixels, and 10 seconds, for a first look."""
+    overlay: bool = False
+    """Draw the lips that were asked for (orange), and those that were filmed (blue)."""
+    alpha: bool = False
+    """The mouth alone, on nothing, for editors: OUT.mov is ProRes 4444, OUT without a suffix a folder of PNG files. Frames stay
+    in order."""
+    codec: str | None = None
+    """By default that of the target, if it is one of these, else h264."""
+    crf: int | None = None
+    """Quality: lower is better and larger. By default 18 for h264."""
+    preset: str = "veryfast"
+    """Speed of the encoder against size, as x264 and x265 name it."""
+
+    def check(self) -> None:
+        """Raise `ValueError` where a setting is out of its range."""
+        if not 0 <= self.mouth_gain <= MOST_GAIN:
+            raise ValueError(f"mouth gain is {self.mouth_gain:g}; give a number from 0 to {MOST_GAIN:g}")
+        if self.crf is not None and not 0 <= self.crf <= 51:
+            raise ValueError(f"crf is {self.crf}; give a whole number from 0 (best) to 51")
+        if self.codec not in (None, *CODECS):
+            raise ValueError(f"codec is {self.codec}; give one of {', '.join(CODECS)}")
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset}; give one of {', '.join(PRESETS)}")
+        start_s, end_s = self.start_s or 0.0, inf if self.end_s is None else self.end_s
+        if not 0 <= start_s < end_s:
+            raise ValueError(f"start is {start_s:g} s, end {end_s:g} s; the start must come first, at 0 or later")
+        if self.alpha and (self.overlay or self.codec or self.crf is not None):
+            raise ValueError("a mouth layer (alpha) has its own codecs, and nothing can be drawn over it")
 
 
 @cache

@@ -4,166 +4,96 @@ from __future__ import annotations
 
 import resource
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from lipwright.data.ahead import ahead
-from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
-from lipwright.data.errors import FaceError, InputError, require_new
-from lipwright.data.features import compute_features
-from lipwright.data.landmarks import FaceTrack, face_track
-from lipwright.data.media import Media, Yuv, file_sha256, probe
-from lipwright.data.mouth import MouthTrack, Speaker, aperture, load_track, measure_mouth, measure_speaker
+from lipwright.data.audio import SAMPLE_RATE_HZ, StoredSpeech
+from lipwright.data.encoder import Encoding
+from lipwright.data.errors import InputError, require_new
+from lipwright.data.landmarks import face_track
+from lipwright.data.media import Media, file_sha256, probe
+from lipwright.data.mix import Mix
 from lipwright.data.writer import CONTAINERS, VideoWriter
-from lipwright.pipeline.progress import Progress, told_as
+from lipwright.pipeline.progress import Progress, stoppable, told_as
 from lipwright.pipeline.provenance import synthetic_tags
-from lipwright.pipeline.render.bank import Bank, are_windows, window_boxes
-from lipwright.pipeline.render.choose import choose_windows, paint_strength
-from lipwright.pipeline.render.composite import Painted, paint_mouth
 from lipwright.pipeline.render.reading import bank_for
-from lipwright.pipeline.render.retime import plan_frames, play_frames
+from lipwright.pipeline.render.retime import Plan, play_in_order, retime
+from lipwright.pipeline.render.roles import (
+    Each,
+    Role,
+    controlled,
+    motion_of,
+    require_apart,
+    require_open,
+    require_paintable,
+    scripts_of,
+    speaker_of,
+    speech_of,
+)
+from lipwright.pipeline.render.spans import Film
+from lipwright.pipeline.render.views import half_of
+from lipwright.pipeline.settings import RenderSettings
 
-NEVER_OPEN = 0.05
-"""Footage whose widest aperture is less has no open mouth to paint from."""
+PREVIEW_S = 10.0
+"""Length of a preview."""
 
-
-def painted_frames(
-    pictures: Iterable[Yuv],
-    track: FaceTrack,
-    rows: np.ndarray,
-    mouths: np.ndarray,
-    valid: np.ndarray,
-    bank: Bank,
-) -> Iterator[Yuv | Painted]:
-    """Paint mouths onto pictures, one by one.
-
-    Parameters
-    ----------
-    pictures : iterable of Yuv
-        F of them.
-    track
-        Of the video that they come from.
-    rows : ndarray, shape (F,), int64
-        Which of its frames they are.
-    mouths : ndarray, shape (F, 40, 3), float32
-        What the tracker is to read from them, in the bank's face space.
-    valid : ndarray, shape (F,), bool
-        Where to paint; elsewhere, and without a face, the picture passes through untouched.
-    bank
-        What to paint from.
-
-    Yields
-    ------
-    Yuv or Painted
-        The picture itself where nothing was painted.
-    """
-    pose = track.pose[rows]
-    paint = valid & np.isfinite(pose.scale)
-    strength = paint_strength(pose, bank)
-    paint &= strength > 0
-    asked, own = mouths.copy(), measure_mouth(track)[rows]
-    asked[paint] += (1 - strength[paint, None, None]) * (own[paint] - asked[paint])
-    joined = choose_windows(bank, asked, pose, paint)
-    for k, picture in enumerate(pictures):
-        here, (height, width) = pose[np.array([k])], picture.y.shape
-        if (windows := joined[k]) and are_windows(window_boxes(here, width, height))[0]:
-            yield paint_mouth(picture, track.points[rows[k]], here, asked[k], bank, windows, strength=float(strength[k]))
-        else:
-            yield picture
-
-
-def outside_difference(source: Yuv, painted: Painted) -> int:
-    """Return the greatest difference between a frame and its painted version outside the mask, in levels."""
-    left, top, right, bottom = painted.box
-    worst = 0.0
-    for own, other, step in zip(vars(source).values(), vars(painted.picture).values(), (1, 2, 2), strict=True):
-        difference = cv2.absdiff(own, other)
-        difference[top // step : bottom // step, left // step : right // step][painted.mask[::step, ::step]] = 0
-        worst = max(worst, cv2.minMaxLoc(difference)[1])
-    return int(worst)
-
-
-def _speaker_of(track: FaceTrack, media: Media) -> Speaker:
-    if not track.found.any():
-        raise FaceError(f"{media.path} shows no face in any of its {len(track.found)} frames; nothing to paint a mouth on")
-    return measure_speaker(measure_mouth(track))
-
-
-def _require_paintable(track: FaceTrack, bank: Bank, media: Media) -> None:
-    pose = track.pose[track.found]
-    if not (paint_strength(pose, bank) > 0).any():
-        yaw, pitch = np.median(np.abs(pose.angles_deg()), 0)
-        raise FaceError(
-            f"{media.path} shows the face turned away throughout (by {yaw:.0f}° to the side, {pitch:.0f}° up or down); "
-            "give a video in which the person looks towards the camera"
-        )
-
-
-def _require_open(mouths: np.ndarray, bank: Bank, source: Path) -> None:
-    seen, asked = aperture(bank.mouths).max(), np.percentile(aperture(mouths), 90)
-    if seen < NEVER_OPEN and seen < asked / 2:
-        raise FaceError(
-            f"{source} never shows the mouth open (by {seen:.2f} eye distances at most, {asked:.2f} is asked for); "
-            "give --bank a video in which the same person talks"
-        )
-
-
-def _motion(model: Path | None, mouth: Path | None, samples: np.ndarray, device: str) -> Callable[[Speaker], MouthTrack]:
-    """Return what gives a person's face the mouth to paint; whatever is wrong with its files is told before that."""
-    if mouth is not None:
-        own = load_track(mouth).edited()
-
-        def place(speaker: Speaker) -> MouthTrack:
-            scale = own.speaker.scale or speaker.scale or 1.0
-            shapes = own.speaker.normalise(own.xyz, scale)
-            return MouthTrack(speaker.place(shapes, scale).astype(np.float32), own.valid, speaker, own.start_s)
-
-        return place
-    from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
-
-    lipsync = load_model(model, device)
-    return lambda speaker: predict_mouth(lipsync, compute_features(samples, feature_settings(lipsync)), speaker)
+LAYERS = (".mov", "")
+"""What a mouth layer is written to: ProRes, or a folder of PNG files."""
 
 
 def render_video(
     target: Path | str,
-    audio: Path | str,
+    audio: Each,
     out: Path | str,
     *,
-    model: Path | str | None = None,
-    mouth: Path | str | None = None,
-    bank: Path | str | None = None,
+    settings: RenderSettings | None = None,
+    model: Each | None = None,
+    mouth: Each | None = None,
+    bank: Each | None = None,
+    face: str | None = None,
     device: str = "cpu",
     force: bool = False,
     progress: Progress | None = None,
+    cancel: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Make a target video say what an audio file says.
+
+    What has been painted is kept in the cache, span by span: a render that was interrupted goes on where it was, and one
+    with other `edits` in its mouth track paints only what they change.
 
     Parameters
     ----------
     target
         Video whose face is given a new mouth. Shorter than the sound, it plays forth and back; longer, it is cut.
     audio
-        Any file with an audio stream. It is written at its own rate and channels.
+        Any file with an audio stream; it is written as it is given. Or, where several people speak, one for each face, by
+        which of `lipwright.data.faces.WHICH` it is, such as ``{"left": …, "right": …}``; their mix is written.
     out
         Video to make: .mp4, .m4v, .mov or .mkv.
+    settings
+        How it is rendered.
     model, mouth
-        What moves the mouth: a model folder, or a mouth track file, not both; without either, the base model.
+        What moves the mouth: a model folder, or a mouth track file, not both; without either, the base model. One for all
+        faces, or one for each.
     bank
         Footage of the same person to take mouths from; by default the target itself.
+    face
+        Which of several faces is given the mouth; by default the largest.
     device
         Where the model runs.
     force
         Replace `out` if it exists.
     progress
         Called with (what, done, in all).
+    cancel
+        Set it from another thread to stop.
 
     Returns
     -------
@@ -174,76 +104,130 @@ def render_video(
     Raises
     ------
     InputError
-        A file cannot be used, or the target shows no face.
+        A file or a setting cannot be used, or the target shows no face.
     OutputExistsError
         `out` exists and `force` is false.
     ModelError
         The model folder cannot be used.
+    Cancelled
+        `cancel` was set. Nothing half-written is left.
     """
     began = time.perf_counter()
-    target, audio, out = Path(target), Path(audio), Path(out)
-    if model is not None and mouth is not None:
-        raise InputError("give either a model or a mouth track to render with, not both")
-    require_new(out, force)
-    if out.suffix.lower() not in CONTAINERS or out.is_dir():
-        raise InputError(f"{out}: cannot write such a file; give --out a name that ends in {', '.join(CONTAINERS)}")
-    if out.exists() and any(out.samefile(p) for p in (target, audio) if p.exists()):
-        raise InputError(f"{out} is an input; choose another --out")
-    media, sound = probe(target), probe(audio)
-    video = media.need_video()
-    samples = read_speech(sound)
-    length_s = len(samples) / SAMPLE_RATE_HZ
-    motion_of = _motion(Path(model) if model else None, Path(mouth) if mouth else None, samples, device)
+    target, out, settings = Path(target), Path(out), settings or RenderSettings()
+    progress = stoppable(progress, cancel)
+    scripts = scripts_of(audio, model, mouth, bank, face)
+    _require_sound(settings)
+    _require_writable(out, [target, *(script.audio for script in scripts)], settings, force)
+    media, sounds = probe(target), [probe(script.audio) for script in scripts]
+    speeches = [StoredSpeech(sound) for sound in sounds]
+    length = max(len(speech) for speech in speeches)
+    for speech in speeches:
+        speech.extend(length)
+    start_s, end_s = _span_of(settings, length / SAMPLE_RATE_HZ)
+    motions = [motion_of(script, speech, device) for script, speech in zip(scripts, speeches, strict=True)]
+
     sha256, tracking = file_sha256(target), time.perf_counter()
-    track = face_track(media, sha256=sha256, progress=told_as(progress, "track"))
-    tracking_s = time.perf_counter() - tracking
-    motion = motion_of(_speaker_of(track, media))
-    bank_began = time.perf_counter()
-    faces = bank_for(media, track, sha256, Path(bank) if bank else None, progress=progress)
-    _require_paintable(track, faces, media)
-    bank_s = time.perf_counter() - bank_began
-    indices, times = plan_frames(media, track.pts, length_s)
-    mouths, valid = motion.at(np.array([float(t) for t in times]))
-    if valid.any():
-        _require_open(mouths[valid], faces, Path(bank) if bank else target)
-    painting = time.perf_counter()
-    worst, shares = 0, []
-    current: list[Yuv] = []
+    stages = [f" {script.face}" if len(scripts) > 1 else "" for script in scripts]
+    tracks = {
+        script.face: face_track(media, which=script.face, sha256=sha256, progress=told_as(progress, f"track{stage}"))
+        for script, stage in zip(scripts, stages, strict=True)
+    }
+    tracking_s, banking = time.perf_counter() - tracking, time.perf_counter()
+    require_apart(tracks, target)
+    roles = []
+    for script, speech, motion in zip(scripts, speeches, motions, strict=True):
+        track, speaks = tracks[script.face], speech_of(speech)
+        said = controlled(motion(speaker_of(track, target), sha256), settings, speaks)
+        faces = bank_for(media, track, sha256, script.bank, progress=progress)
+        roles.append(Role(script.face, track, said, faces, speaks))
+        require_paintable(roles[-1], target)
+    bank_s = time.perf_counter() - banking
 
-    def pictures() -> Iterator[Yuv]:
-        for frame in play_frames(media, track.pts, indices):
-            current[:] = [frame.yuv()]
-            yield current[0]
-
-    def frames() -> Iterator[tuple[Yuv | Painted, int]]:
-        for frame in painted_frames(pictures(), track, indices, mouths, valid, faces):
-            yield frame, outside_difference(current[0], frame) if isinstance(frame, Painted) else 0
-
+    plan = _plan(media, roles, settings, start_s, end_s)
+    for role, script in zip(roles, scripts, strict=True):
+        require_open(role, plan.times_s, script.bank or target)
+    encoding = _encoding(media, out, settings)
+    painting, worst, shares = time.perf_counter(), 0, []
+    film = Film(media, sha256, plan, start_s, roles, encoding, settings)
+    part = settings.start_s is not None or settings.end_s is not None or settings.preview
     with (
-        threadpool_limits(1),  # the arrays are small: more threads would wait for each other, and for the encoder's
-        VideoWriter.like(video, out, audio=sound, tags=synthetic_tags()) as writer,
-        closing(ahead(frames())) as ready,
+        VideoWriter(
+            out,
+            encoding,
+            audio=sounds[0] if len(sounds) == 1 else Mix(sounds),
+            audio_span_s=(start_s, end_s) if part else None,
+            tags=synthetic_tags(),
+        ) as writer,
+        closing(film.spans(progress)) as spans,
     ):
-        for k, (frame, difference) in enumerate(ready):
-            worst = max(worst, difference)
-            if isinstance(frame, Painted):
-                shares.append(frame.mask_share)
-            writer.write(frame.picture if isinstance(frame, Painted) else frame, times[k])
-            if progress:
-                progress("render", k + 1, len(indices))
+        for span in spans:
+            writer.append(span.packets)
+            worst = max(worst, span.outside_max_abs)
+            shares.append(span.mask_shares)
     elapsed = time.perf_counter() - painting
+    mask_shares = np.concatenate(shares)
     return {
         "out": str(out),
-        "frames": len(indices),
-        "seconds": round(length_s, 3),
+        "frames": len(plan),
+        "seconds": round(float(end_s - start_s), 3),
         "elapsed_s": round(time.perf_counter() - began, 3),
         "bank_s": round(bank_s, 3),
         "tracking_s": round(tracking_s, 3),
-        "frames_per_s": round(len(indices) / elapsed, 2),
+        "frames_per_s": round(len(plan) / elapsed, 2),
         "peak_rss_mb": round(
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024), 1
         ),
         "outside_max_abs": worst,
-        "mask_share": round(float(np.mean(shares)), 4) if shares else 0.0,
+        "mask_share": round(float(mask_shares.mean()), 4) if len(mask_shares) else 0.0,
         "synthetic": True,
     }
+
+
+def _require_sound(settings: RenderSettings) -> None:
+    try:
+        settings.check()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _require_writable(out: Path, inputs: list[Path], settings: RenderSettings, force: bool) -> None:
+    """Refuse an output that cannot be made, or is an input."""
+    require_new(out, force)
+    if out.exists() and any(out.samefile(path) for path in inputs if path.exists()):
+        raise InputError(f"{out} is an input; choose another --out")
+    endings = LAYERS if settings.alpha else CONTAINERS
+    if out.suffix.lower() not in endings or out.is_dir() == bool(out.suffix):
+        named = ", ".join(ending or "no suffix (a folder of PNG files)" for ending in endings)
+        raise InputError(f"{out}: cannot write such a file; give --out a name that ends in {named}")
+
+
+def _span_of(settings: RenderSettings, length_s: float) -> tuple[Fraction, Fraction]:
+    """Return from when to when the sound is rendered, seconds."""
+    start_s = settings.start_s or 0.0
+    end_s = min(length_s, np.inf if settings.end_s is None else settings.end_s)
+    if settings.preview:
+        end_s = min(end_s, start_s + PREVIEW_S)
+    if start_s >= end_s:
+        raise InputError(f"the sound ends at {length_s:.2f} s, before the start at {start_s:g} s; give an earlier --start")
+    return Fraction(start_s), Fraction(end_s)
+
+
+def _plan(media: Media, roles: list[Role], settings: RenderSettings, start_s: Fraction, end_s: Fraction) -> Plan:
+    """Choose which frame of the target is shown when, from the start to the end."""
+    if settings.retime and not settings.alpha:  # a layer must fit the target as its editor has it
+        plan = retime(media, [(role.track, role.speaks) for role in roles], end_s)
+    else:
+        plan = play_in_order(media, roles[0].track.pts, end_s)
+    shown = plan.times_s >= float(start_s) if start_s else np.ones(len(plan), bool)
+    return replace(plan, frames=plan.frames[shown], ticks=plan.ticks[shown])
+
+
+def _encoding(media: Media, out: Path, settings: RenderSettings) -> Encoding:
+    """Choose what the output is encoded as: the target's size, clock, rate and codec, unless told otherwise."""
+    video = media.need_video()
+    if settings.preview:
+        width, height = half_of(video.width, video.height)
+        video = replace(video, width=width, height=height)
+    layer = {".mov": "prores", "": "png"}
+    codec = layer[out.suffix.lower()] if settings.alpha else settings.codec
+    return Encoding.like(video, codec=codec, crf=settings.crf, preset=settings.preset)

@@ -185,7 +185,7 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
     # Of the same video there are other banks: of another face, or of its beginning alone.
     content = hashlib.sha256(BANK_VERSION.encode())
     for values in (frames, boxes[frames], points):
-        content.update(np.ascontiguousarray(values))
+        content.update(values.tobytes())
     file = cache.cached_path("banks", f"{sha256}-{content.hexdigest()[:16]}.yuv")
     bank = Bank(
         file,

@@ -24,7 +24,8 @@ from lipwright.data.errors import (
 from lipwright.models.errors import ModelError
 from lipwright.models.recurrent import CELLS, DIRECTIONS
 from lipwright.pipeline import cli
-from lipwright.pipeline.settings import DELAY_MS, TrainSettings, help_of
+from lipwright.pipeline.cli import command, models
+from lipwright.pipeline.settings import DELAY_MS, RenderSettings, TrainSettings, help_of
 
 COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "demo")
 HEAVY = ("torch", "cv2", "mediapipe", "librosa", "av", "sklearn", "scipy", "numba", "matplotlib")
@@ -80,9 +81,17 @@ def test_training_options_show_the_settings_own_help_and_defaults(run: CliRunner
         assert default is None or f"[default: {default}" in described
 
 
+def test_rendering_options_show_the_settings_own_help(run: CliRunner) -> None:
+    described = " ".join(run.invoke(cli.app, ["render", "--help"]).output.split())
+    for name, words in help_of(RenderSettings).items():
+        option = {"retime": "no-retime"}.get(name, name.removesuffix("_s").replace("_", "-"))
+        assert f"--{option}" in described
+        assert name == "retime" or words in described
+
+
 def test_the_choices_of_cell_and_direction_are_the_networks() -> None:
-    assert tuple(cli.Cell) == CELLS
-    assert tuple(cli.Direction) == (*DIRECTIONS, "whole") == tuple(DELAY_MS)
+    assert tuple(models.Cell) == CELLS
+    assert tuple(models.Direction) == (*DIRECTIONS, "whole") == tuple(DELAY_MS)
 
 
 # Failing --------------------------------------------------------------------------------------------------------------
@@ -100,7 +109,7 @@ def test_the_choices_of_cell_and_direction_are_the_networks() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )  # fmt: skip
 def test_every_error_is_words_and_an_exit_code(error: BaseException, code: int) -> None:
-    seen, words = cli._explain(error)
+    seen, words = command.explain(error)
     assert seen == code
     assert words
     assert len(words.splitlines()) <= 2
@@ -109,12 +118,27 @@ def test_every_error_is_words_and_an_exit_code(error: BaseException, code: int) 
 
 
 def test_an_unforeseen_error_says_how_to_see_more() -> None:
-    assert "LIPWRIGHT_DEBUG=1" in cli._explain(ZeroDivisionError("division by zero"))[1]
+    assert "LIPWRIGHT_DEBUG=1" in command.explain(ZeroDivisionError("division by zero"))[1]
 
 
+RENDER = ["render", "--target", "a.mp4", "--audio", "a.wav", "--out", "o.mp4"]
 USAGE = [
     ["render", "--model", "m", "--mouth", "t.json", "--target", "a.mp4", "--audio", "a.wav", "--out", "o.mp4"],
     ["render", "--model", "m", "--out", "o.mp4"],
+    ["render", "--jobs", "j.csv", "--target", "a.mp4"],
+    ["render", "--jobs", "j.csv", "--model", "m"],
+    [*RENDER, "--speaker-audio", "left=b.wav"],
+    [*RENDER, "--mouth-gain", "5"],
+    [*RENDER, "--crf", "60"],
+    [*RENDER, "--start", "5", "--end", "3"],
+    [*RENDER, "--alpha", "--overlay"],
+    [*RENDER, "--alpha", "--codec", "hevc"],
+    [*RENDER, "--preset", "warp"],
+    [*RENDER, "--codec", "vp9"],
+    [*RENDER, "--model", "m", "--model", "n"],
+    [*RENDER, "--bank", "left="],
+    ["render", "--target", "a.mp4", "--out", "o.mp4", "--speaker-audio", "b.wav"],
+    ["render", "--target", "a.mp4", "--out", "o.mp4", "--speaker-audio", "left=b.wav", "--speaker-audio", "left=c.wav"],
     ["preprocess", "--out", "c"],
     ["preprocess", "a.mp4"],
     ["preprocess", "a.mp4", "--out", "c", "--workers", "0"],
@@ -146,23 +170,23 @@ def test_usage_errors_exit_2_and_touch_nothing(
 
 
 def test_debugging_shows_the_traceback(run: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    monkeypatch.setenv(command.DEBUG_VARIABLE, "1")
     done = run.invoke(cli.app, ["preprocess", str(tmp_path / "gone.mp4"), "--out", str(tmp_path / "c")])
     assert isinstance(done.exception, InputError)
 
 
 def test_an_interrupt_that_a_library_lost_is_raised_at_the_next_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_stopped", False)
-    with cli._progress(quiet=True) as progress:
+    monkeypatch.setattr(command, "_stopped", False)
+    with command.progress_bar(quiet=True) as progress:
         progress("work", 1, 10)
         with pytest.raises(KeyboardInterrupt):
-            cli._stop()
+            command.stop()
         with pytest.raises(KeyboardInterrupt):
             progress("work", 2, 10)
 
 
 def test_progress_without_a_terminal_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with cli._progress(quiet=False) as progress:
+    with command.progress_bar(quiet=False) as progress:
         progress("work", 1, 0)
         progress("work", 2, 10)
     assert capfd.readouterr() == ("", "")

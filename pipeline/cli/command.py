@@ -1,0 +1,169 @@
+"""What every command has: common options, errors that are words and exit codes, a progress bar, one result."""
+
+from __future__ import annotations
+
+import time
+
+BEGAN = time.perf_counter()  # `elapsed_s` counts the imports too
+
+import json  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from enum import StrEnum  # noqa: E402
+from inspect import Signature, signature  # noqa: E402
+from typing import Annotated, Any  # noqa: E402
+
+import typer  # noqa: E402
+
+from lipwright.data.errors import LipwrightError, MissingPartError  # noqa: E402
+from lipwright.models.errors import ModelError  # noqa: E402
+from lipwright.pipeline.progress import Progress  # noqa: E402
+
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_INPUT, EXIT_MISSING, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+DEBUG_VARIABLE = "LIPWRIGHT_DEBUG"
+MODEL_HELP = "Model folder made by train; without, the base model, which has heard synthesized speech alone."
+
+app = typer.Typer(
+    name="lipwright",
+    help="Lip-sync real video to speech. Ask the person in the video for consent; rendered files say that they are synthetic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Face(StrEnum):
+    """Which of several faces is followed."""
+
+    largest = "largest"
+    left = "left"
+    right = "right"
+    track = "track"
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every command has."""
+
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")] = False
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result on the same machine.")] = 0
+    device: Annotated[Device, typer.Option("--device", help="Where the network runs.")] = Device.auto
+    force: Annotated[bool, typer.Option("--force", help="Replace what is already there.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False
+
+
+class Failure(Exception):
+    """Ends a command that has printed its result with an exit code other than 0."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Translate an exception to an exit code and a line for people."""
+    if isinstance(error, Failure):
+        return error.code, str(error)
+    if isinstance(error, LipwrightError):
+        return error.exit_code, str(error)
+    if isinstance(error, ModelError):
+        return EXIT_INPUT, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, str(error) or "interrupted; nothing half-written was left"
+    if isinstance(error, ImportError):
+        hint = "on Debian: apt install libgl1 libglib2.0-0 libxcb1" if ".so" in str(error) else "pip install lipwright again"
+        return MissingPartError.exit_code, f"{error}; {hint}"
+    if isinstance(error, OSError) and error.filename:
+        return EXIT_INPUT, f"{error.filename}: {error.strerror}"
+    return EXIT_UNEXPECTED, f"unexpected {type(error).__name__}: {error}; set {DEBUG_VARIABLE}=1 to see where"
+
+
+_stopped = False
+
+
+def stop(*_: object) -> None:
+    """Interrupt what runs, and remember it: numba's callbacks from C lose the exception that is raised in them."""
+    global _stopped
+    _stopped = True
+    raise KeyboardInterrupt
+
+
+def command(run: Callable[..., None]) -> Callable[..., None]:
+    """Make a function a command: with the common options, given to it as one, and errors that are words and exit codes."""
+    own = list(signature(run, eval_str=True).parameters.values())
+    shared = [p.replace(kind=p.KEYWORD_ONLY) for p in signature(Common, eval_str=True).parameters.values()]
+    names = {p.name for p in shared}
+
+    def guarded(**options: Any) -> None:
+        common = Common(**{name: options.pop(name) for name in names})
+        level = logging.ERROR if common.quiet else logging.INFO if common.verbose else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)  # clean up as after Ctrl-C
+        try:
+            run(**options, common=common)
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get(DEBUG_VARIABLE) == "1":
+                raise
+            code, message = explain(error)
+            typer.echo(f"lipwright: {message}", err=True)
+            raise typer.Exit(code) from None
+
+    parameters = [*(p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "common"), *shared]
+    guarded.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    guarded.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(name=run.__name__, help=run.__doc__)(guarded)
+    return guarded
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """Show a bar on stderr while something runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Where there is no terminal, rich would still end the bar's line: an empty one in people's logs.
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if _stopped:
+                raise KeyboardInterrupt
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of or None)
+            bars.update(tasks[what], completed=done, total=of or None)
+
+        yield show
+
+
+def tell(result: dict[str, Any], as_json: bool, words: Callable[[], str]) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+        typer.echo(json.dumps(result, indent=2) if as_json else words())
+
+
+def columns(rows: list[list[str]]) -> str:
+    """Lay cells out in columns, the first to the left, the others to the right."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        row[0].ljust(widths[0]) + "".join("  " + cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )

@@ -1,0 +1,82 @@
+"""Ways to show a painted frame: small, with the lips drawn over it, or as the mouth alone on nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from lipwright.data.encoder import Layer
+from lipwright.data.media import Yuv
+from lipwright.data.mouth import OUTER_LIPS
+from lipwright.pipeline.render.composite import Painted
+
+ORANGE, BLUE = (160, 45, 190), (135, 190, 65)
+"""Y, U, V."""
+
+LINE = 0.012
+"""Thickness of drawn lips, in units of face space."""
+
+FEATHER = 0.04
+"""A mouth layer fades to nothing over so much inside its mask's edge, in units of face space."""
+
+_SUBPIXEL_BITS = 4
+
+
+def draw_lips(picture: Yuv, lips: np.ndarray, colour: tuple[int, int, int], unit: float) -> Yuv:
+    """Return a picture with lips drawn over it.
+
+    Parameters
+    ----------
+    picture
+    lips : ndarray, shape (40, 2)
+        Pixels.
+    colour
+        Y, U, V.
+    unit
+        Pixels a unit of face space.
+    """
+    out = picture.copy()
+    for plane, level, step in zip(vars(out).values(), colour, (1, 2, 2), strict=True):
+        points = ((lips + 0.5) / step - 0.5) * 2**_SUBPIXEL_BITS
+        rings = [ring.round().astype(np.int32) for ring in np.split(points, [len(OUTER_LIPS)])]
+        thickness = max(1, round(LINE * unit / step))
+        cv2.polylines(plane, rings, True, level, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return out
+
+
+def half_of(width: int, height: int) -> tuple[int, int]:
+    """Return half a picture's width and height, even."""
+    return max(2, width // 4 * 2), max(2, height // 4 * 2)
+
+
+def half_size(picture: Yuv) -> Yuv:
+    """Return a picture of half the width and height."""
+    height, width = picture.y.shape
+    size = half_of(width, height)
+    half = (size[0] // 2, size[1] // 2)
+    y, u, v = (
+        cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+        for plane, size in zip(vars(picture).values(), (size, half, half), strict=True)
+    )
+    return Yuv(y, u, v)
+
+
+def mouth_layer(picture: Yuv, painted: Sequence[tuple[Painted, float]]) -> Layer:
+    """Return what was painted alone: over the frame that it was painted on, it gives the painted frame.
+
+    Parameters
+    ----------
+    picture
+        The frame after all painting.
+    painted
+        Each painting, and the pixels that a unit of face space has in it.
+    """
+    alpha = np.zeros(picture.y.shape, np.uint8)
+    for each, unit in painted:
+        left, top, right, bottom = each.box
+        depth = cv2.distanceTransform(np.pad(each.mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        inside = np.clip(depth / (FEATHER * unit), 0, 1) * 255
+        np.maximum(alpha[top:bottom, left:right], inside.round().astype(np.uint8), out=alpha[top:bottom, left:right])
+    return Layer(picture, alpha)

@@ -1,0 +1,181 @@
+"""Spans are painted each by itself: what is kept is not done again, and what was killed ends as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lipwright.data import cache
+from lipwright.data.errors import Cancelled
+from lipwright.data.landmarks import FaceTrack
+from lipwright.data.media import probe, read_frames
+from lipwright.data.mouth import track_of
+from lipwright.data.edits import Edit
+from lipwright.pipeline.render import render_video, spans
+from lipwright.pipeline.settings import RenderSettings
+
+SHORT = 25
+"""Frames of a span here: the talk has 146."""
+
+
+@pytest.fixture(autouse=True)
+def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let spans be short, so that a short video has several."""
+    from lipwright.data.encoder import Encoding
+
+    monkeypatch.setattr(Encoding, "span_frames", SHORT)
+
+
+@pytest.fixture
+def own_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep this test's spans apart from those of others."""
+    folder = tmp_path / "spans"
+    folder.mkdir()
+    monkeypatch.setattr(spans, "_file", lambda key: folder / f"{key}.safetensors")
+    return folder
+
+
+def _pictures(path: Path) -> list[tuple[Fraction, bytes]]:
+    return [(f.time, b"".join(p.tobytes() for p in vars(f.yuv()).values())) for f in read_frames(probe(path))]
+
+
+def _painted(seen: list[tuple[str, int]]) -> set[int]:
+    """Return which frames were told one by one: those of spans that were not kept."""
+    done = [count for what, count in seen if what == "render"]
+    return {count - 1 for count in done}
+
+
+def _render(talk: Any, out: Path, mouth: Path, **options: Any) -> list[tuple[str, int]]:
+    seen: list[tuple[str, int]] = []
+
+    def tell(what: str, done: int, of: int) -> None:
+        seen.append((what, done))
+
+    render_video(talk.path, talk.path, out, mouth=mouth, progress=tell, **options)
+    return seen
+
+
+def test_a_second_render_paints_nothing_and_is_the_same(
+    tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path
+) -> None:
+    track_of(talk_track).save(tmp_path / "mouth.json")
+    first = _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+    count = len(_pictures(tmp_path / "a.mp4"))
+    assert _painted(first) == set(range(count))
+    again = _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
+    assert len(_painted(again)) == -(-count // SHORT) == len(list(own_spans.iterdir()))  # told once a span
+    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+
+
+def test_an_edit_paints_only_the_spans_near_it(tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path) -> None:
+    own = track_of(talk_track)
+    own.save(tmp_path / "mouth.json")
+    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+    replace(own, edits=(Edit(2.1, 2.9, gain=0.0),)).save(tmp_path / "mouth.json")
+    seen = _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
+    ends = {min(k + SHORT, 10**6) - 1 for k in range(0, 10**4, SHORT)}
+    within = {k for k in _painted(seen) if k not in ends and k != max(_painted(seen))}
+    near = range(int(2.1 * 25) - spans.MARGIN - SHORT, int(2.9 * 25) + spans.MARGIN + SHORT)
+    assert within <= set(near)
+    assert within & set(range(53, 72))
+    before, after = _pictures(tmp_path / "a.mp4"), _pictures(tmp_path / "b.mp4")
+    assert [t for t, _ in before] == [t for t, _ in after]
+    changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    assert set(changed) <= set(near)
+    assert len(changed) >= 15
+
+
+@pytest.mark.parametrize("settings", [RenderSettings(overlay=True), RenderSettings(crf=30), RenderSettings(preview=True)])
+def test_what_is_shown_otherwise_is_made_anew(
+    tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path, settings: RenderSettings
+) -> None:
+    track_of(talk_track).save(tmp_path / "mouth.json")
+    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+    kept = len(list(own_spans.iterdir()))
+    _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json", settings=settings)
+    assert len(list(own_spans.iterdir())) == 2 * kept
+
+
+def test_a_broken_span_is_made_anew(tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path) -> None:
+    track_of(talk_track).save(tmp_path / "mouth.json")
+    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+    for k, file in enumerate(sorted(own_spans.iterdir())[:3]):
+        file.write_bytes([b"", file.read_bytes()[:-7], b"nonsense" * 40][k])
+    seen = _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
+    assert len(_painted(seen)) > 3 * SHORT - 3
+    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+def test_a_render_that_was_stopped_goes_on_to_the_same_end(
+    tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path, how: str
+) -> None:
+    track_of(talk_track).save(tmp_path / "mouth.json")
+    cancel = threading.Event()
+
+    def stop(what: str, done: int, of: int) -> None:
+        if what == "render" and done == 60:
+            if how == "interrupt":
+                raise KeyboardInterrupt
+            cancel.set()
+
+    with pytest.raises((Cancelled, KeyboardInterrupt)):
+        render_video(talk.path, talk.path, tmp_path / "a.mp4", mouth=tmp_path / "mouth.json", progress=stop, cancel=cancel)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mouth.json", "spans"]
+    assert len(list(own_spans.iterdir())) == 60 // SHORT
+    seen = _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+    assert len([k for k in _painted(seen) if k < 49]) == 1  # two spans were kept, the first end told
+    for file in own_spans.iterdir():
+        file.unlink()
+    _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
+    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+
+
+def test_a_render_killed_without_warning_goes_on_to_the_same_end(
+    tmp_path: Path, talk: Any, talk_track: FaceTrack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL: nothing can be cleaned up but what has a name of its own."""
+    track_of(talk_track).save(tmp_path / "mouth.json")
+    code = (
+        "import os, signal, sys\n"
+        "from lipwright.data.encoder import Encoding\n"
+        f"Encoding.span_frames = {SHORT}\n"
+        "from lipwright.pipeline import render_video\n"
+        "def kill(what, done, of):\n"
+        "    if what == 'render' and done == 60: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "render_video(sys.argv[1], sys.argv[1], sys.argv[2], mouth=sys.argv[3], progress=kill)\n"
+    )
+    for file in cache.cached_path("spans", "x").parent.iterdir():
+        file.unlink()
+    words = [sys.executable, "-c", code, talk.path, tmp_path / "a.mp4", tmp_path / "mouth.json"]
+    assert subprocess.run(words, capture_output=True, check=False, env=dict(os.environ)).returncode == -9
+    assert not (tmp_path / "a.mp4").exists()
+    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+    for file in cache.cached_path("spans", "x").parent.iterdir():
+        file.unlink()
+    _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
+    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+
+
+def test_spans_join_without_a_seam(tmp_path: Path, talk: Any, talk_track: FaceTrack, picture: Callable[..., Any]) -> None:
+    """Where one span ends and the next begins, the painted mouth changes no more than elsewhere."""
+    track_of(talk_track).save(tmp_path / "mouth.json")
+    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+    mouth = [f.yuv().y[180:300, 100:220].astype(float) for f in read_frames(probe(tmp_path / "a.mp4"))]
+    source = [f.yuv().y[180:300, 100:220].astype(float) for f in read_frames(probe(talk.path))]
+    steps = np.array([np.abs(a - b).mean() for a, b in zip(mouth[1:], mouth[:-1], strict=True)])
+    own = np.array([np.abs(a - b).mean() for a, b in zip(source[1:], source[:-1], strict=True)])
+    count = min(len(own), len(steps))
+    excess = steps[:count] - own[:count]
+    joins = np.arange(SHORT - 1, count, SHORT)
+    assert excess[joins].mean() < np.delete(excess, joins).mean() + 2 * excess.std() / np.sqrt(len(joins))
