@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 from lipwright.data.ahead import ahead
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.errors import FaceError, InputError, require_new
-from lipwright.data.features import compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, Yuv, file_sha256, probe
 from lipwright.data.mouth import MouthTrack, Speaker, aperture, load_track, measure_mouth, measure_speaker
@@ -118,18 +117,11 @@ def _require_open(mouths: np.ndarray, bank: Bank, source: Path) -> None:
 def _motion(model: Path | None, mouth: Path | None, samples: np.ndarray, device: str) -> Callable[[Speaker], MouthTrack]:
     """Return what gives a person's face the mouth to paint; whatever is wrong with its files is told before that."""
     if mouth is not None:
-        own = load_track(mouth).edited()
-
-        def place(speaker: Speaker) -> MouthTrack:
-            scale = own.speaker.scale or speaker.scale or 1.0
-            shapes = own.speaker.normalise(own.xyz, scale)
-            return MouthTrack(speaker.place(shapes, scale).astype(np.float32), own.valid, speaker, own.start_s)
-
-        return place
-    from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
+        return load_track(mouth).on
+    from lipwright.pipeline.predict import load_model, predict_mouth
 
     lipsync = load_model(model, device)
-    return lambda speaker: predict_mouth(lipsync, compute_features(samples, feature_settings(lipsync)), speaker)
+    return lambda speaker: predict_mouth(lipsync, samples, speaker)
 
 
 def render_video(
