@@ -47,36 +47,59 @@ def read_blocks(media: Media) -> Iterator[tuple[Fraction, np.ndarray]]:
                 yield time, block.to_ndarray().reshape(-1, block.layout.nb_channels).T
 
 
+def steady_blocks(media: Media, listen: Callable[[np.ndarray], None] | None = None) -> Iterator[np.ndarray]:
+    """Decode a file's sound as one from time zero on: a late start or a gap in the timestamps is silence.
+
+    Parameters
+    ----------
+    media
+        From `probe`.
+    listen
+        Called with each block (channels, n) as it was decoded.
+
+    Yields
+    ------
+    ndarray, shape (channels, n), float32
+
+    Raises
+    ------
+    MediaError
+        There is no audio stream, too little sound, or samples that are not numbers: told at the end.
+    """
+    rate, length, bad = media.need_audio().rate_hz, 0, 0
+    for time, block in read_blocks(media):
+        if listen:
+            listen(block)
+        gap = round(time * rate) - length
+        if gap > GAP_S * rate or (length == 0 and gap > 0):
+            for start in range(0, gap, rate):
+                yield np.zeros((len(block), min(rate, gap - start)), np.float32)
+            length += gap
+        elif gap < -GAP_S * rate:
+            block = block[:, -gap:]
+        length += block.shape[1]
+        bad += int(np.count_nonzero(~np.isfinite(block).all(axis=0)))
+        yield block
+    if length < SHORTEST_S * rate:
+        raise MediaError(f"{media.path} holds {length} samples of sound at {rate} Hz; at least {SHORTEST_S} s is needed")
+    if bad:
+        raise MediaError(f"{media.path} has {bad} sound samples that are not numbers (NaN or infinity); export it again")
+
+
 def speech_blocks(media: Media, listen: Callable[[np.ndarray], None] | None = None) -> Iterator[np.ndarray]:
     """Decode a file's sound to 16 kHz mono, block by block: what `read_speech` gives, in pieces."""
     import soxr
 
     rate = media.need_audio().rate_hz
     resampler = None if rate == SAMPLE_RATE_HZ else soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32")
-    length = bad = 0
 
     def resampled(samples: np.ndarray, last: bool = False) -> np.ndarray:
         return resampler.resample_chunk(samples, last=last) if resampler else samples
 
-    for time, block in read_blocks(media):
-        if listen:
-            listen(block)
-        with np.errstate(invalid="ignore"):  # +∞ − ∞: told below
+    for block in steady_blocks(media, listen):
+        with np.errstate(invalid="ignore"):  # +∞ − ∞: told at the end
             mono = block.mean(axis=0, dtype=np.float32)
-        gap = round(time * rate) - length
-        if gap > GAP_S * rate or (length == 0 and gap > 0):
-            for start in range(0, gap, rate):
-                yield resampled(np.zeros(min(rate, gap - start), np.float32))
-            length += gap
-        elif gap < -GAP_S * rate:
-            mono = mono[-gap:]
-        length += len(mono)
-        bad += int(np.count_nonzero(~np.isfinite(mono)))
         yield resampled(mono)
-    if length < SHORTEST_S * rate:
-        raise MediaError(f"{media.path} holds {length} samples of sound at {rate} Hz; at least {SHORTEST_S} s is needed")
-    if bad:
-        raise MediaError(f"{media.path} has {bad} sound samples that are not numbers (NaN or infinity); export it again")
     yield resampled(np.zeros(0, np.float32), last=True)
 
 

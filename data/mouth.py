@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipwright.data.errors import TrackError
+from lipwright.data.edits import Edit, factors, table
+from lipwright.data.errors import InputError, TrackError
 from lipwright.data.face_space import fit_pose
 from lipwright.data.features import STEP_HZ
 from lipwright.data.files import whole_file
+from lipwright.data.rows import BLOCK, Rows, Store
 
 if TYPE_CHECKING:
     from lipwright.data.landmarks import FaceTrack
@@ -40,9 +44,6 @@ OPEN_NEUTRAL = 0.03
 
 LEAST_SCALE = 0.02
 """A person whose aperture varies by less does not speak."""
-
-EDIT_RAMP_S = 0.05
-"""An edit sets in and fades out over this time, inside its span."""
 
 
 def aperture(xyz: np.ndarray) -> np.ndarray:
@@ -148,22 +149,13 @@ def interpolate(
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A change that a person asks for between two times: `gain` on the movement, or the mouth held closed."""
-
-    start_s: float
-    end_s: float
-    gain: float = 1.0
-    closed: bool = False
-
-
-@dataclass(frozen=True)
 class MouthTrack:
     """A mouth over time, 100 steps a second, in one person's face space.
 
     Attributes
     ----------
-    xyz : ndarray, shape (T, 40, 3), float32
+    xyz : Rows or ndarray, shape (T, 40, 3), float32
+        As measured or predicted, without the edits.
     valid : ndarray, shape (T,), bool
         Where the mouth is known; elsewhere rendering leaves the picture alone.
     speaker
@@ -171,10 +163,10 @@ class MouthTrack:
     start_s
         Time of the first step on the file's clock.
     edits
-        Changes asked for by hand; `edited` applies them.
+        Changes asked for by hand, carried out where the mouth is read.
     """
 
-    xyz: np.ndarray
+    xyz: np.ndarray | Rows
     valid: np.ndarray
     speaker: Speaker
     start_s: float = 0.0
@@ -183,25 +175,50 @@ class MouthTrack:
     @property
     def times_s(self) -> np.ndarray:
         """Time of every step, (T,) float64."""
-        return self.start_s + np.arange(len(self.xyz)) / STEP_HZ
+        return self.start_s + np.arange(len(self.valid)) / STEP_HZ
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        return table(self.edits)
+
+    def steps(self, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the times (N,) of some steps and the mouth then, (N, 40, 3), edits carried out."""
+        times_s = self.start_s + np.arange(first, end) / STEP_HZ
+        xyz, factor, neutral = self.xyz[first:end], factors(self._table, times_s), self.speaker.neutral
+        changed = factor != 1
+        if changed.any():
+            moved = (xyz[changed] - neutral) * factor[changed, None, None].astype(np.float32)
+            xyz = xyz.copy()
+            xyz[changed] = neutral + moved
+        return times_s, xyz
 
     def at(self, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mouth at any times (F,): shapes (F, 40, 3), and where they are valid (F,)."""
-        return interpolate(self.times_s, self.xyz, self.valid, times_s)
+        """Return the mouth at any times (F,): shapes (F, 40, 3), and where they are valid (F,).
 
-    def edited(self) -> MouthTrack:
-        """Return the track with its edits carried out."""
-        xyz, times, neutral = self.xyz.copy(), self.times_s, self.speaker.neutral
-        for edit in self.edits:
-            gain = 0.0 if edit.closed else edit.gain
-            inside = np.minimum(times - edit.start_s, edit.end_s - times)
-            weight = np.clip(inside / min(EDIT_RAMP_S, max(edit.end_s - edit.start_s, 1e-3) / 2), 0, 1)
-            xyz = neutral + (xyz - neutral) * (1 + weight * (gain - 1)).astype(np.float32)[:, None, None]
-        return replace(self, xyz=xyz, edits=())
+        Only the steps from the earliest to the latest of the times are read.
+        """
+        step, count, around = (times_s - self.start_s) * STEP_HZ, len(self.valid), math.ceil(LONGEST_GAP_S * STEP_HZ)
+        first = int(np.clip(np.floor(step.min(initial=count)) - around, 0, count))
+        end = int(np.clip(np.ceil(step.max(initial=0)) + around + 1, first, count))
+        known_s, xyz = self.steps(first, end)
+        return interpolate(known_s, xyz, self.valid[first:end], times_s)
+
+    def measure(self, each: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Measure something of the mouths (N, 40, 3) of every step, edits carried out, block by block."""
+        blocks = range(0, max(len(self.valid), 1), BLOCK)
+        return np.concatenate([each(self.steps(k, min(k + BLOCK, len(self.valid)))[1]) for k in blocks])
+
+    def on(self, speaker: Speaker) -> MouthTrack:
+        """Return the same movement on another person's mouth, in their range of opening."""
+        scale = self.speaker.scale or speaker.scale or 1.0
+        blocks = (self.xyz[k : k + BLOCK] for k in range(0, len(self.valid), BLOCK))
+        placed = store_mouths(speaker.place(self.speaker.normalise(xyz, scale), scale) for xyz in blocks)
+        return replace(self, xyz=placed, speaker=speaker)
 
     def save(self, path: Path) -> None:
         """Write the track as JSON (format ``lipwright-mouth``, version 1), whole or not at all."""
-        document = {
+        times_s = self.times_s
+        head = {
             "format": "lipwright-mouth",
             "version": 1,
             "step_hz": STEP_HZ,
@@ -210,16 +227,32 @@ class MouthTrack:
             "neutral": _rounded(self.speaker.neutral),
             "scale": self.speaker.scale,
             "neutral_estimated": self.speaker.neutral_estimated,
-            "edits": [vars(edit) for edit in self.edits],
+            "edits": [vars(edit.bounded(times_s[0], times_s[-1])) for edit in self.edits],
             "valid": self.valid.tolist(),
-            "xyz": _rounded(np.where(self.valid[:, None, None], self.xyz, 0)),
         }
-        with whole_file(path) as partial:
-            partial.write_text(json.dumps(document, separators=(",", ":")))
+        with whole_file(path) as partial, partial.open("w") as out:
+            out.write(f'{_json(head)[:-1]},"xyz":[')
+            for k in range(0, len(self.valid), BLOCK):
+                known = np.where(self.valid[k : k + BLOCK, None, None], self.xyz[k : k + BLOCK], 0)
+                out.write(("," if k else "") + _json(_rounded(known))[1:-1])
+            out.write("]}")
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)
 
 
 def _rounded(values: np.ndarray) -> list[Any]:
     return np.round(values.astype(np.float64), 5).tolist()
+
+
+def store_mouths(blocks: Iterable[np.ndarray]) -> Rows:
+    """Keep mouths (N, 40, 3) that come block by block on disk, as rows (T, 40, 3) float32."""
+    store, count = Store.scratch(), 0
+    for block in blocks:
+        store.append(block.astype(np.float32))
+        count += len(block)
+    return Rows(store, np.arange(count), (POINTS, 3), start=0, stride=4 * 3 * POINTS)
 
 
 def track_of(track: FaceTrack) -> MouthTrack:
@@ -262,7 +295,7 @@ def load_track(path: Path) -> MouthTrack:
             raise ValueError(f"scale is {scale}; give a positive number or null")
         edits = tuple(_edit(fields) for fields in document.get("edits", []))
         start_s = _number(document["start_s"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, InputError) as error:
         raise TrackError(f"{path}: the mouth track's fields do not hold what they should ({error!r})") from None
     if valid.shape != (len(xyz),) or len(xyz) == 0 or not (np.isfinite(xyz).all() and np.isfinite(neutral).all()):
         raise TrackError(f"{path}: xyz has {len(xyz)} steps, valid {valid.size}; they must agree, and be finite numbers")

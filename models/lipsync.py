@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ MOST_LEAD_STEPS = 10
 
 PORTION_STEPS = 3000
 """A prediction runs through so much at a time, where it need not hear all of it at once: memory stays small."""
+
+Heard = tuple[State, int]
+"""Where a stream stands: the network's state, and how many steps of the clip it has heard."""
+
+Network = Callable[[Tensor, State | None], tuple[Tensor, State]]
+"""Features (1, T, D) and a state → outputs (…, 1, T, ·) and the state after them."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +191,24 @@ class LipSync(nn.Module):
         ndarray, shape (T, K, 3), float32
             Relative shapes. Silence comes before the clip and after it.
         """
-        with torch.inference_mode():
-            return self.expand(self._say(features)[:, : self.config.components]).cpu().numpy()
+        return np.concatenate(list(self.predict_portions([features])))
+
+    @torch.inference_mode()
+    def predict_portions(self, portions: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Predict the mouth of a clip that comes in portions, in memory that does not grow with it.
+
+        Parameters
+        ----------
+        portions : iterable of ndarray, shape (T, D), float32
+            Of any lengths. A model that hears the whole clip (`lookahead_ms` is None) takes them all first.
+
+        Yields
+        ------
+        ndarray, shape (n, K, 3), float32
+            Relative shapes, together as many as there are steps. Silence comes before the clip and after it.
+        """
+        for said in self._run(self.network, portions):
+            yield self.expand(said.mean(0)[:, : self.config.components]).cpu().numpy()
 
     def predict_blendshapes(self, features: np.ndarray) -> np.ndarray:
         """Predict the ARKit blendshapes of a whole clip, for an animator's rig.
@@ -207,35 +230,43 @@ class LipSync(nn.Module):
         if not self.config.blendshapes:
             raise ModelError("this model says no blendshapes; train one on footage")
         with torch.inference_mode():
-            said = self._say(features)[:, self.config.components :][:, : self.config.blendshapes]
-            return (said * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
+            said = torch.cat(list(self._run(self.network, [features])), -2).mean(0)
+            own = said[:, self.config.components :][:, : self.config.blendshapes]
+            return (own * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
 
     @torch.inference_mode()
     def hear(self, features: np.ndarray) -> list[np.ndarray]:
         """Return the states (T, H) of a whole clip that each member reads the mouth off (`Recurrent.hear`)."""
-        return [self._run(member.hear, features).cpu().numpy() for member in self.network.each]
+        return [torch.cat(list(self._run(m.hear, [features])), -2).cpu().numpy() for m in self.network.each]
 
-    def _say(self, features: np.ndarray) -> Tensor:
-        """Return what the network says of a whole clip, (T, P + S + C)."""
-        return self._run(self.network, features).mean(0)
+    def _run(self, network: Network, portions: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Let a network hear a clip, silence around it; yield its outputs (…, n, ·) without the dimension of streams."""
+        silence = self.silence.cpu().numpy()[None]
+        if self.config.lookahead_ms is None:
+            clip = np.concatenate(list(portions))
+            self._check(clip)
+            said, _ = self._go_on(network, np.concatenate([clip, silence.repeat(SILENT_STEPS, 0)]), None)
+            yield said[..., : len(clip), :]
+            return
+        state = None
+        for portion in chain(map(self._check, portions), [silence.repeat(self.config.delay_steps, 0)]):
+            for start in range(0, len(portion), PORTION_STEPS):
+                said, state = self._go_on(network, portion[start : start + PORTION_STEPS], state)
+                yield said
 
-    def _run(self, network: Callable[[Tensor, State | None], tuple[Tensor, State]], features: np.ndarray) -> Tensor:
-        """Let a network hear a whole clip, silence around it; return its outputs (…, T, ·) without the one of streams."""
-        self._check(features)
-        self.eval()
+    def _go_on(self, network: Network, features: np.ndarray, state: Heard | None) -> tuple[Tensor, Heard]:
+        """Let a network hear on, after silence at the start; return its outputs (…, n, ·) as far as they are of the clip."""
         x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
-        whole = self.config.lookahead_ms is None
-        after = SILENT_STEPS if whole else self.config.delay_steps
-        first = SILENT_STEPS + (self.config.lead_steps if whole else self.config.delay_steps)
-        x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x, self.silence.expand(after, -1)])
-        state, said = None, []
-        for portion in x.split(len(x) if whole else PORTION_STEPS):
-            y, state = network(self.standardise(portion)[None], state)
-            said.append(y.squeeze(-3))
-        return torch.cat(said, -2)[..., first:, :][..., : len(features), :]
+        inner, heard = state or (None, -SILENT_STEPS)
+        if state is None:
+            x = torch.cat([self.silence.expand(SILENT_STEPS, -1), x])
+        y, inner = network(self.eval().standardise(x)[None], inner)
+        late = self.config.lead_steps if self.config.lookahead_ms is None else self.config.delay_steps
+        early = min(max(late - heard, 0), len(x))
+        return y.squeeze(-3)[..., early:, :], (inner, heard + len(x))
 
     @torch.inference_mode()
-    def step(self, features: np.ndarray, state: tuple[State, int] | None = None) -> tuple[np.ndarray, tuple[State, int]]:
+    def step(self, features: np.ndarray, state: Heard | None = None) -> tuple[np.ndarray, Heard]:
         """Predict on, as sound comes in.
 
         Parameters
@@ -254,19 +285,13 @@ class LipSync(nn.Module):
         """
         if self.config.lookahead_ms is None:
             raise ModelError("this model hears the whole clip and cannot step; train one without --direction whole")
-        self._check(features)
-        x = torch.from_numpy(np.ascontiguousarray(features)).to(self.feature_mean)
-        if state is None:
-            inner, heard, x = None, -SILENT_STEPS, torch.cat([self.silence.expand(SILENT_STEPS, -1), x])
-        else:
-            inner, heard = state
-        y, inner = self.eval().network(self.standardise(x)[None], inner)
-        early = min(max(self.config.delay_steps - heard, 0), len(x))
-        return self.expand(y.mean(0)[0, early:, : self.config.components]).cpu().numpy(), (inner, heard + len(x))
+        said, state = self._go_on(self.network, self._check(features), state)
+        return self.expand(said.mean(0)[:, : self.config.components]).cpu().numpy(), state
 
-    def _check(self, features: np.ndarray) -> None:
+    def _check(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != self.config.feature_size or not len(features):
             raise ValueError(f"Expected features of shape (T, {self.config.feature_size}), got {features.shape = }.")
+        return features
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder, each file whole or not at all."""

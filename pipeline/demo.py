@@ -19,7 +19,6 @@ import numpy as np
 from lipwright.data.articulation import articulate
 from lipwright.data.audio import read_speech
 from lipwright.data.errors import InputError, MissingPartError
-from lipwright.data.features import compute_features
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.mouth import aperture, track_of
@@ -109,20 +108,21 @@ def _plot_aperture(run: Path, video: Path, speech: Speech, out: Path) -> None:
     from matplotlib import pyplot as plt
 
     from lipwright.models.lipsync import LipSync
-    from lipwright.pipeline.predict import feature_settings, predict_mouth
+    from lipwright.pipeline.predict import predict_mouth
 
     lipsync = LipSync.load(run)
     media = probe(video)
     measured = track_of(face_track(media))
-    predicted = predict_mouth(lipsync, compute_features(read_speech(media), feature_settings(lipsync)), measured.speaker)
+    predicted = predict_mouth(lipsync, read_speech(media), measured.speaker)
     figure, axes = plt.subplots(figsize=(11, 3.2), layout="constrained")
+    shown, opening = (track.measure(aperture) for track in (measured, predicted))
     commanded = articulate(speech.phones, measured.times_s)[:, 0]
     axes.plot(measured.times_s, commanded, color="0.75", linewidth=1, label="commanded by rule")
-    axes.plot(measured.times_s, np.where(measured.valid, aperture(measured.xyz), np.nan), color="#1f5fa8", label="measured")
-    axes.plot(predicted.times_s, aperture(predicted.xyz), color="#d1495b", label="predicted from sound")
+    axes.plot(measured.times_s, np.where(measured.valid, shown, np.nan), color="#1f5fa8", label="measured")
+    axes.plot(predicted.times_s, opening, color="#d1495b", label="predicted from sound")
     axes.set(xlabel="time (s)", ylabel="aperture (eye distances)", title="A sentence that the model never heard")
     axes.set_xlim(0, measured.times_s[-1])
-    axes.set_ylim(0, 1.3 * max(aperture(measured.xyz).max(), aperture(predicted.xyz).max()))  # room for the legend
+    axes.set_ylim(0, 1.3 * max(shown.max(), opening.max()))  # room for the legend
     axes.legend(loc="upper right", frameon=False, ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=120)

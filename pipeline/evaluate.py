@@ -39,7 +39,7 @@ def judge_mouth(predicted: np.ndarray, measured: MouthTrack, mean: np.ndarray, f
     fallback_scale
         Serves a speaker whose scale cannot be measured.
     """
-    valid, truth, speaker = measured.valid, measured.xyz, measured.speaker
+    valid, truth, speaker = measured.valid, measured.xyz[:], measured.speaker
     ours, theirs = aperture(predicted), aperture(truth)
     closed_below = metrics.CLOSED_SHARE * (speaker.scale or fallback_scale) + float(aperture(speaker.neutral))
     lmd = metrics.mean_distance(predicted[valid], truth[valid])
@@ -131,7 +131,8 @@ def _evaluate_clip(
 
 def _judge_clip(lipsync: LipSync, ridge: Ridge, media: Media, track: FaceTrack) -> dict[str, Any]:
     measured = track_of(track)
-    features = compute_features(read_speech(media), feature_settings(lipsync))
+    samples = read_speech(media)
+    features = compute_features(samples, feature_settings(lipsync))
     steps = min(len(features), len(measured.xyz))
     measured = replace(measured, xyz=measured.xyz[:steps], valid=measured.valid[:steps])
     speaker, scale = measured.speaker, lipsync.config.scale
@@ -146,7 +147,7 @@ def _judge_clip(lipsync: LipSync, ridge: Ridge, media: Media, track: FaceTrack) 
         "mean_mouth": judged(np.broadcast_to(mean, (steps, *mean.shape))),
         "ridge": judged(speaker.place(linear, scale)),
     }
-    return judged(predict_mouth(lipsync, features, speaker).xyz) | {"baselines": baselines}
+    return judged(predict_mouth(lipsync, samples, speaker).xyz[:]) | {"baselines": baselines}
 
 
 def _mean(clips: list[dict[str, Any]]) -> dict[str, Any]:

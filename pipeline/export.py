@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lipwright.data.audio import read_speech
+from lipwright.data.audio import StoredSpeech
 from lipwright.data.errors import FaceError, InputError, require_new
-from lipwright.data.features import compute_features
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe
 from lipwright.data.mouth import Speaker, track_of
-from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
+from lipwright.pipeline.predict import load_model, predict_mouth
 from lipwright.pipeline.progress import Progress, told_as
 
 
@@ -60,9 +59,8 @@ def export_mouth(
         motion = track_of(track)
     elif from_video is None and audio is not None:
         lipsync = load_model(None if model is None else Path(model), device)
-        features = compute_features(read_speech(probe(audio)), feature_settings(lipsync))
         speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
-        motion = predict_mouth(lipsync, features, speaker)
+        motion = predict_mouth(lipsync, StoredSpeech(probe(audio)), speaker)
     else:
         raise InputError("give either --from-video, or --audio with or without --model")
     motion.save(out)

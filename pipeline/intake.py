@@ -18,7 +18,7 @@ from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
 from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, find_segments, usable_frames
 from lipwright.data.sync import Lag, find_lag
-from lipwright.data.threads import one_thread, trim_heap
+from lipwright.data.threads import trim_heap
 from lipwright.data.voice import find_other_sound
 
 QUIETEST_DB = -60.0
@@ -32,9 +32,6 @@ LEAST_CORRECTED_MS = 75.0
 
 MOST_OTHER = 0.5
 """A segment with music or the like, and no voice, in more than this share of it is left out; in less, those moments are."""
-
-LISTENED = 60 * STEP_HZ
-"""Steps that the base model hears at a time, to find the lag."""
 
 GRID_S = 0.025
 """Of a stretch of frames, the steps inside of it are shorter by less than this."""
@@ -137,20 +134,13 @@ def _flaws(track: FaceTrack) -> str:
 
 def measure_lag(samples: Speech, other: np.ndarray, track: FaceTrack) -> tuple[Lag | None, bool]:
     """Compare the mouth with what the base model hears; return the lag, one for all of a file, and whether to correct it."""
-    from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
+    from lipwright.pipeline.predict import load_model, predict_mouth
 
     mouth, (usable, _) = measure_mouth(track), usable_frames(track)
     if not usable.any():
         return None, False
-    model, speaker, steps = load_model(), measure_speaker(mouth[usable]), len(other)
-    own = feature_settings(model)
-    gain, said = gain_for(samples, own), np.zeros(steps, np.float32)
-    with one_thread():
-        for start in range(0, steps, LISTENED):
-            end = min(start + LISTENED, steps)
-            heard = compute_features(samples, own, gain=gain, steps=(start, end))
-            said[start:end] = aperture(predict_mouth(model, heard, speaker).xyz)
-    opening, valid = interpolate(track.times_s, aperture(mouth), usable, np.arange(steps) / STEP_HZ)
+    said = predict_mouth(load_model(), samples, measure_speaker(mouth[usable])).measure(aperture)
+    opening, valid = interpolate(track.times_s, aperture(mouth), usable, np.arange(len(said)) / STEP_HZ)
     lag = find_lag(said, opening, valid & ~other)
     enough = bool(valid.sum() >= CORRECTED_FROM_S * STEP_HZ)
     return lag, lag is not None and lag.confident and enough and abs(lag.lag_ms) > LEAST_CORRECTED_MS

@@ -22,16 +22,16 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lipwright.data.audio import read_speech
+from lipwright.data.audio import StoredSpeech
 from lipwright.data.errors import FaceError
 from lipwright.data.face_space import Pose, fit_pose
-from lipwright.data.features import STEP_HZ, compute_features
+from lipwright.data.features import STEP_HZ
 from lipwright.data.follower import track_images
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media, Yuv, file_sha256, read_frames, to_rgb
 from lipwright.data.mouth import LIPS, MouthTrack, Speaker, interpolate, measure_mouth, measure_speaker
 from lipwright.models.lipsync import LipSync
-from lipwright.pipeline.predict import feature_settings, mean_mouth, predict_mouth
+from lipwright.pipeline.predict import mean_mouth, predict_mouth
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.composite import Painted
@@ -113,8 +113,7 @@ def judge_picture(
     """
     stage = _set_stage(media, track, bank, progress)
     stage = replace(stage, mean=mean_mouth(lipsync, stage.speaker), scale=lipsync.config.scale)
-    features = compute_features(read_speech(media), feature_settings(lipsync))
-    said = predict_mouth(lipsync, features, stage.speaker).at(stage.earlier_s)
+    said = predict_mouth(lipsync, StoredSpeech(media), stage.speaker).at(stage.earlier_s)
     with threadpool_limits(1):  # as when rendering
         out = _judge_measured(stage, progress)
         out["model"] = _judge_shifted(stage, *said, "render model", progress)

@@ -1,15 +1,18 @@
-"""Features → mouth track: a model's prediction, on one person's mouth."""
+"""Sound → mouth track: a model's prediction, on one person's mouth."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from lipwright.data.features import FeatureSettings
-from lipwright.data.mouth import MouthTrack, Speaker
+from lipwright.data.audio import Speech
+from lipwright.data.features import HOP, FeatureSettings, compute_features, gain_for
+from lipwright.data.mouth import MouthTrack, Speaker, store_mouths
+from lipwright.data.threads import one_thread
 from lipwright.models.errors import ModelError
-from lipwright.models.lipsync import BASE, LipSync
+from lipwright.models.lipsync import BASE, PORTION_STEPS, LipSync
 
 
 def feature_settings(lipsync: LipSync) -> FeatureSettings:
@@ -46,19 +49,31 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> LipSync:
     return lipsync
 
 
-def predict_mouth(lipsync: LipSync, features: np.ndarray, speaker: Speaker) -> MouthTrack:
-    """Predict the mouth that goes with sound.
+def predict_mouth(lipsync: LipSync, samples: Speech, speaker: Speaker) -> MouthTrack:
+    """Predict the mouth that goes with sound, in memory that does not grow with it (but where a model hears all at once).
 
     Parameters
     ----------
     lipsync
         The model.
-    features : ndarray, shape (T, D), float32
+    samples : Speech, shape (N,)
+        16 kHz mono.
     speaker
         Whose mouth it shall be.
+
+    Returns
+    -------
+    MouthTrack
+        1 + N // 160 steps; its mouths stay on disk.
     """
-    xyz = speaker.place(lipsync.predict(features), lipsync.config.scale).astype(np.float32)
-    return MouthTrack(xyz, np.ones(len(xyz), bool), speaker)
+    settings, scale = feature_settings(lipsync), lipsync.config.scale
+    count = 1 + len(samples) // HOP
+    with one_thread(), threadpool_limits(1):  # faster, and the very same numbers however many cores there are
+        gain = gain_for(samples, settings)
+        spans = ((start, min(start + PORTION_STEPS, count)) for start in range(0, count, PORTION_STEPS))
+        heard = (compute_features(samples, settings, gain=gain, steps=span) for span in spans)
+        xyz = store_mouths(speaker.place(shapes, scale) for shapes in lipsync.predict_portions(heard))
+    return MouthTrack(xyz, np.ones(count, bool), speaker)
 
 
 def mean_mouth(lipsync: LipSync, speaker: Speaker) -> np.ndarray:

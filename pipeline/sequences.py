@@ -104,7 +104,7 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
     for (row, clip), track in zip(clips, tracks, strict=True):
         if not np.isfinite(clip.features).all():
             raise CorpusError(f"clip {row['id']} holds features that are not numbers; run lipwright preprocess again")
-        shapes = track.speaker.normalise(track.xyz, mean_scale)
+        shapes = track.speaker.normalise(track.xyz[:], mean_scale)
         if not np.isfinite(shapes).all():
             raise CorpusError(f"clip {row['id']} holds a mouth that is not numbers; run lipwright preprocess again")
         blendshapes = _blendshapes(clip)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.data.audio import read_speech
-from lipwright.data.features import STEP_HZ, compute_features
+from lipwright.data.features import HOP, STEP_HZ
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
@@ -37,11 +37,11 @@ def main() -> None:
     series = {}
     for path in args.videos:
         media = probe(path)
-        track, heard = face_track(media), compute_features(read_speech(media))
+        track, samples = face_track(media), read_speech(media)
         mouth, (usable, _) = measure_mouth(track), usable_frames(track)
-        xyz, valid = interpolate(track.times_s, mouth, usable, np.arange(len(heard)) / STEP_HZ)
-        said = predict_mouth(model, heard, measure_speaker(mouth[usable])).xyz
-        series[path.stem] = aperture(said), aperture(xyz), valid
+        xyz, valid = interpolate(track.times_s, mouth, usable, np.arange(1 + len(samples) // HOP) / STEP_HZ)
+        said = predict_mouth(model, samples, measure_speaker(mouth[usable])).measure(aperture)
+        series[path.stem] = said, aperture(xyz), valid
     rows = []
     for name, (said, measured, valid) in series.items():
         own, missed, tried, others = [], 0, 0, []

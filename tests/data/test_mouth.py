@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lipwright.data.edits import RAMP_S, Edit
 from lipwright.data.errors import TrackError
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import (
-    EDIT_RAMP_S,
     INNER_LIPS,
     LEAST_SCALE,
     LIPS,
@@ -23,7 +23,6 @@ from lipwright.data.mouth import (
     OPEN_NEUTRAL,
     OUTER_LIPS,
     POINTS,
-    Edit,
     MouthTrack,
     Speaker,
     aperture,
@@ -31,6 +30,7 @@ from lipwright.data.mouth import (
     load_track,
     measure_mouth,
     measure_speaker,
+    store_mouths,
     track_of,
     width,
 )  # fmt: skip
@@ -277,44 +277,118 @@ def track() -> MouthTrack:
     return MouthTrack(xyz, valid, Speaker(mouths(np.zeros(1), seed=6)[0], 0.3), start_s=0.5)
 
 
+def edited(track: MouthTrack, *edits: Edit) -> np.ndarray:
+    """Every step of a track, edits carried out."""
+    return replace(track, edits=edits).steps(0, len(track.valid))[1]
+
+
 def test_no_edits_change_nothing(track: MouthTrack) -> None:
-    np.testing.assert_array_equal(track.edited().xyz, track.xyz)
+    np.testing.assert_array_equal(edited(track), track.xyz)
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.5, 1.0, 2.0])
 def test_gain_scales_the_opening_inside_its_span_alone(track: MouthTrack, gain: float) -> None:
-    done = replace(track, edits=(Edit(0.8, 1.2, gain=gain),)).edited()
+    given = np.array(track.xyz)
+    done = edited(track, Edit(0.8, 1.2, gain=gain))
     times = track.times_s
     outside = (times <= 0.8) | (times >= 1.2)
-    np.testing.assert_allclose(done.xyz[outside], track.xyz[outside], atol=1e-6)
-    held = (times > 0.8 + EDIT_RAMP_S + 1e-6) & (times < 1.2 - EDIT_RAMP_S - 1e-6)
+    np.testing.assert_array_equal(done[outside], track.xyz[outside])
+    held = (times > 0.8 + RAMP_S + 1e-6) & (times < 1.2 - RAMP_S - 1e-6)
     neutral = track.speaker.neutral
-    np.testing.assert_allclose(done.xyz[held] - neutral, gain * (track.xyz[held] - neutral), atol=1e-5)
-    assert done.edits == ()
-    np.testing.assert_array_equal(done.valid, track.valid)
+    np.testing.assert_allclose(done[held] - neutral, gain * (track.xyz[held] - neutral), atol=1e-5)
+    np.testing.assert_array_equal(track.xyz, given)
 
 
-def test_closed_closes(track: MouthTrack) -> None:
-    done = replace(track, edits=(Edit(0.8, 1.2, gain=3.0, closed=True),)).edited()
+def test_closed_is_the_neutral_mouth(track: MouthTrack) -> None:
+    done = edited(track, Edit(0.8, 1.2, gain=3.0, closed=True))
     held = (track.times_s > 0.86) & (track.times_s < 1.14)
-    np.testing.assert_allclose(aperture(done.xyz[held]), 0, atol=1e-6)
+    assert (done[held] == track.speaker.neutral).all()
 
 
 def test_an_edit_sets_in_softly(track: MouthTrack) -> None:
     still = replace(track, xyz=np.repeat(track.xyz[5:6], 200, 0), valid=np.ones(200, bool))
-    opening = aperture(replace(still, edits=(Edit(0.8, 1.2, closed=True),)).edited().xyz)
+    opening = aperture(edited(still, Edit(0.8, 1.2, closed=True)))
     assert np.abs(np.diff(opening)).max() < 0.25 * np.ptp(opening)
 
 
 @pytest.mark.parametrize("edit", [Edit(0.8, 0.8, closed=True), Edit(1.2, 0.8, closed=True), Edit(50, 60, closed=True)])
 def test_an_edit_of_no_length_or_elsewhere_does_nothing(track: MouthTrack, edit: Edit) -> None:
-    np.testing.assert_allclose(replace(track, edits=(edit,)).edited().xyz, track.xyz, atol=1e-6)
+    np.testing.assert_array_equal(edited(track, edit), track.xyz)
 
 
-def test_edits_add_up_in_order(track: MouthTrack) -> None:
-    twice = replace(track, edits=(Edit(0.5, 2.4, gain=0.5), Edit(0.5, 2.4, gain=0.5))).edited()
-    once = replace(track, edits=(Edit(0.5, 2.4, gain=0.25),)).edited()
-    np.testing.assert_allclose(twice.xyz[20:90], once.xyz[20:90], atol=1e-5)
+def test_edits_add_up_in_any_order(track: MouthTrack) -> None:
+    more, less = Edit(0.5, 2.4, gain=0.5), Edit(0.7, 2.0, gain=1.5)
+    np.testing.assert_allclose(edited(track, more, less), edited(track, less, more), atol=1e-6)
+    once = edited(track, Edit(0.5, 2.4, gain=0.75))
+    np.testing.assert_allclose(edited(track, more, less)[30:140], once[30:140], atol=1e-5)
+
+
+# Reading a part -------------------------------------------------------------------------------------------------------
+
+
+class _Counted:
+    """Mouths that note which of them were read."""
+
+    def __init__(self, xyz: np.ndarray) -> None:
+        self.xyz, self.read = xyz, np.zeros(len(xyz), bool)
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        self.read[key] = True
+        return self.xyz[key]
+
+
+EDITS = (Edit(0.9, 1.6, gain=2.0), Edit(1.5, 2.2, closed=True), Edit(-np.inf, np.inf, gain=0.7))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("edits", [(), EDITS], ids=["plain", "edited"])
+def test_any_times_read_as_from_the_whole_track(track: MouthTrack, stored: bool, edits: tuple[Edit, ...]) -> None:
+    track = replace(track, xyz=store_mouths([track.xyz[:70], track.xyz[70:]]) if stored else track.xyz, edits=edits)
+    times_s, xyz = track.steps(0, 200)
+    rng = np.random.default_rng(0)
+    for span_s in (0.001, 0.03, 0.4, 5.0):
+        for start_s in np.arange(0.2, 2.8, 0.07):
+            at = rng.permutation(start_s + span_s * rng.uniform(size=9))
+            at[:4] = np.round(at[:4], 2)  # on the grid
+            for got, expected in zip(track.at(at), interpolate(times_s, xyz, track.valid, at), strict=True):
+                np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(("from_s", "to_s"), [(0.5, 0.6), (1.2, 1.2), (2.4, 2.6), (-9.0, -8.0), (70.0, 80.0)])
+def test_only_the_steps_that_are_needed_are_read(track: MouthTrack, from_s: float, to_s: float) -> None:
+    counted: Any = _Counted(np.array(track.xyz))
+    replace(track, xyz=counted, edits=EDITS).at(np.linspace(to_s, from_s, 7))
+    read = track.times_s[counted.read]
+    assert len(read) <= 100 * (to_s - from_s) + 27
+    assert not len(read) or from_s < 0 or from_s > 3 or (read.min() >= from_s - 0.131 and read.max() <= to_s + 0.131)
+
+
+def test_at_no_times_there_is_nothing(track: MouthTrack) -> None:
+    xyz, valid = track.at(np.zeros(0))
+    assert (xyz.shape, valid.shape) == ((0, 40, 3), (0,))
+
+
+@pytest.mark.parametrize("steps", [1, 255, 256, 257, 700])
+def test_something_is_measured_of_every_step(steps: int) -> None:
+    xyz = mouths(np.linspace(0, 0.4, steps))
+    track = MouthTrack(store_mouths([xyz]), np.ones(steps, bool), Speaker(mouths(np.zeros(1))[0], 0.3))
+    np.testing.assert_array_equal(track.measure(aperture), aperture(xyz))
+    np.testing.assert_allclose(replace(track, edits=(Edit(-9, 99, gain=2.0),)).measure(aperture), 2 * aperture(xyz), atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(0.3, 0.2), (0.3, None), (None, 0.2), (None, None)])
+@pytest.mark.parametrize("steps", [20, 300])
+def test_a_movement_goes_onto_another_mouth(scales: tuple[float | None, float | None], steps: int) -> None:
+    own, other = (Speaker(mouths(np.zeros(1), seed=k)[0], scale) for k, scale in enumerate(scales))
+    valid = np.random.default_rng(0).uniform(size=steps) < 0.8
+    track = MouthTrack(mouths(np.linspace(0, 0.4, steps), seed=0), valid, own, 0.5, (Edit(0.6, 0.7, closed=True),))
+    moved = track.on(other)
+    assert (moved.speaker, moved.start_s, moved.edits) == (other, 0.5, track.edits)
+    np.testing.assert_array_equal(moved.valid, valid)
+    range_ = (scales[1] or scales[0] or 1) / (scales[0] or scales[1] or 1)
+    np.testing.assert_allclose(moved.xyz[:], other.neutral + range_ * (track.xyz - own.neutral), atol=1e-5)
+    shapes = [t.steps(0, steps)[1] - t.speaker.neutral for t in (track, moved)]  # the edit does the same before and after
+    np.testing.assert_allclose(shapes[1], range_ * shapes[0], atol=1e-5)
 
 
 # The file -------------------------------------------------------------------------------------------------------------
@@ -333,6 +407,30 @@ def test_save_then_load_is_the_same(track: MouthTrack, tmp_path: Path, scale: fl
     assert (back.start_s, back.edits) == (0.5, edits)
     back.save(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == (tmp_path / "track.json").read_text()
+
+
+def test_a_track_on_disk_is_saved_as_one_in_memory(tmp_path: Path) -> None:
+    xyz = mouths(np.linspace(0, 0.4, 600), seed=1)
+    track = MouthTrack(xyz, np.random.default_rng(0).uniform(size=600) < 0.9, Speaker(xyz[0], 0.3))
+    track.save(tmp_path / "memory.json")
+    replace(track, xyz=store_mouths([xyz])).save(tmp_path / "disk.json")
+    assert (tmp_path / "disk.json").read_text() == (tmp_path / "memory.json").read_text()
+    np.testing.assert_allclose(
+        load_track(tmp_path / "disk.json").xyz[:], np.where(track.valid[:, None, None], xyz, 0), atol=5.1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "edit", [Edit(-np.inf, np.inf, gain=1.5), Edit(-np.inf, 1.1, closed=True), Edit(1.3, np.inf, gain=0.0)]
+)
+def test_an_edit_without_end_is_saved_with_one_and_does_the_same(track: MouthTrack, tmp_path: Path, edit: Edit) -> None:
+    track = replace(track, edits=(edit,), valid=np.ones(200, bool))
+    track.save(tmp_path / "track.json")
+    assert "Infinity" not in (tmp_path / "track.json").read_text()
+    back = load_track(tmp_path / "track.json")
+    np.testing.assert_allclose(back.steps(0, 200)[1], track.steps(0, 200)[1], atol=2e-5)
+    again = replace(back, edits=(back.edits[0].bounded(-9, 9),))
+    assert again.edits == back.edits
 
 
 def test_the_file_has_the_fields_of_the_format(track: MouthTrack, tmp_path: Path) -> None:
@@ -426,6 +524,8 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "an edit with a wrong name": _set(edits=[{"start_s": 0, "end_s": 1, "loudness": 2}]),
     "an edit in words": _set(edits=[{"start_s": "0:01", "end_s": "0:02"}]),
     "an edit with a gain in words": _set(edits=[{"start_s": 0, "end_s": 1, "gain": "double"}]),
+    "an edit with too great a gain": _set(edits=[{"start_s": 0, "end_s": 1, "gain": 3.1}]),
+    "an edit with a negative gain": _set(edits=[{"start_s": 0, "end_s": 1, "gain": -1}]),
     "an edit that is not a number": _set(edits=[{"start_s": 0, "end_s": float("nan")}]),
     "an edit closed in words": _set(edits=[{"start_s": 0, "end_s": 1, "closed": "no"}]),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,30 @@ def test_the_whole_clip_is_never_cut_into_portions(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(lipsync.predict(x), whole)
 
 
+@cells
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("changes", [{}, {"delay_steps": 0}, BOUNDED, BOUNDED | {"lead_steps": 5}, WHOLE], ids=str)
+def test_portions_of_any_size_equal_the_whole(cell: str, sizes: str, changes: dict[str, Any]) -> None:
+    lipsync, x = model(cell=cell, **changes), features(70)
+    said = list(lipsync.predict_portions(np.split(x, np.cumsum(SIZES[sizes])[:-1])))
+    np.testing.assert_allclose(np.concatenate(said), lipsync.predict(x), atol=1e-5)
+
+
+@directions
+def test_portions_are_heard_one_by_one_and_leave_autograd_on(direction: str) -> None:
+    lipsync, taken = model(direction=direction), []
+
+    def portions() -> Iterator[np.ndarray]:
+        for k in range(5):
+            taken.append(k)
+            yield features(30, seed=k)
+
+    for k, said in enumerate(lipsync.predict_portions(portions())):
+        assert taken == list(range(min(k + 1, 5)))
+        assert len(said) == (12 if k == 0 else 18 if k == 5 else 30)
+        assert not torch.is_inference_mode_enabled()
+
+
 def test_the_past_is_remembered_and_the_very_distant_past_fades() -> None:
     lipsync, x = model(), features(400)
     other = x.copy()
@@ -264,7 +288,7 @@ def test_arrays_of_any_layout_are_taken() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 28), (28,), (10, 27), (1, 10, 28)])
 def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    for call in (model().predict, model().step):
+    for call in (model().predict, model(**WHOLE).predict, model().step):
         with pytest.raises(ValueError, match=r"Expected features of shape \(T, 28\)"):
             call(np.zeros(shape, np.float32))
 

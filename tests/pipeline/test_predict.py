@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lipwright.data.audio import StoredSpeech
 from lipwright.data.features import FeatureSettings, compute_features
+from lipwright.data.media import probe
 from lipwright.data.mouth import Speaker, aperture
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
+from lipwright.pipeline import predict
 from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
 
 
@@ -23,39 +29,68 @@ def lipsync(toy_run: Path) -> LipSync:
 
 
 @pytest.fixture(scope="module")
-def features() -> np.ndarray:
-    return np.random.default_rng(1).normal(0, 3, (250, 28)).astype(np.float32)
+def samples(babble: Callable[..., np.ndarray]) -> np.ndarray:
+    return babble(2.5)
 
 
-def test_one_movement_on_two_speakers(lipsync: LipSync, features: np.ndarray, resting: np.ndarray) -> None:
+def test_one_movement_on_two_speakers(lipsync: LipSync, samples: np.ndarray, resting: np.ndarray) -> None:
     """What one speaker's mouth does in their range, another's does in theirs."""
     rng = np.random.default_rng(2)
     speakers = [Speaker(resting, 0.2), Speaker(resting + rng.normal(0, 0.02, resting.shape).astype(np.float32), 0.7)]
-    tracks = [predict_mouth(lipsync, features, who) for who in speakers]
+    tracks = [predict_mouth(lipsync, samples, who) for who in speakers]
     for track, who in zip(tracks, speakers, strict=True):
-        assert track.xyz.shape == (250, 40, 3)
-        assert track.xyz.dtype == np.float32
+        assert track.xyz.shape == (251, 40, 3)
+        assert track.xyz[:].dtype == np.float32
         assert track.valid.all()
         assert track.start_s == 0
         assert track.speaker is who
-    np.testing.assert_allclose(*(t.speaker.normalise(t.xyz, 1.0) for t in tracks), atol=1e-5)
-    moved = [np.ptp(t.xyz - t.speaker.neutral, axis=0).max() for t in tracks]
+    np.testing.assert_allclose(*(t.speaker.normalise(t.xyz[:], 1.0) for t in tracks), atol=1e-5)
+    moved = [np.ptp(t.xyz[:] - t.speaker.neutral, axis=0).max() for t in tracks]
     assert moved[1] / moved[0] == pytest.approx(0.7 / 0.2, rel=1e-4)
 
 
 def test_a_person_who_does_not_speak_gets_the_models_own_range(
-    lipsync: LipSync, features: np.ndarray, resting: np.ndarray
+    lipsync: LipSync, samples: np.ndarray, resting: np.ndarray
 ) -> None:
-    silent = predict_mouth(lipsync, features, Speaker(resting, None))
-    usual = predict_mouth(lipsync, features, Speaker(resting, lipsync.config.scale))
-    np.testing.assert_array_equal(silent.xyz, usual.xyz)
+    silent = predict_mouth(lipsync, samples, Speaker(resting, None))
+    usual = predict_mouth(lipsync, samples, Speaker(resting, lipsync.config.scale))
+    np.testing.assert_array_equal(silent.xyz[:], usual.xyz[:])
 
 
 def test_silence_moves_nothing(lipsync: LipSync, resting: np.ndarray) -> None:
     """On digital silence the mouth comes to rest, away from the ends of the clip."""
-    quiet = compute_features(np.zeros(160_000, np.float32), feature_settings(lipsync))
-    track = predict_mouth(lipsync, quiet, Speaker(resting, 0.3))
-    assert np.ptp(aperture(track.xyz[450:550])) < 0.01
+    track = predict_mouth(lipsync, np.zeros(160_000, np.float32), Speaker(resting, 0.3))
+    assert np.ptp(track.measure(aperture)[450:550]) < 0.01
+
+
+@pytest.fixture(scope="module", params=["forward", "both", "whole"])
+def any_direction(request: pytest.FixtureRequest, lipsync: LipSync) -> LipSync:
+    """A model that knows what silence is, of each direction."""
+    changes: dict[str, Any] = {
+        "forward": {"direction": "forward"},
+        "both": {"direction": "both"},
+        "whole": {"direction": "both", "lookahead_ms": None, "delay_steps": 0},
+    }[request.param]
+    torch.manual_seed(0)
+    made = LipSync(replace(lipsync.config, lead_steps=0, **changes)).eval()
+    made.load_state_dict(made.state_dict() | {k: v for k, v in lipsync.state_dict().items() if not k.startswith("network")})
+    return made
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("steps", [10, 39, 99, 100, 101, 199, 200, 201, 337])
+def test_sound_in_portions_moves_the_mouth_as_all_at_once(
+    any_direction: LipSync, wav: Callable[..., Path], babble: Callable[..., np.ndarray], resting: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch, stored: bool, steps: int,
+) -> None:  # fmt: skip
+    samples = babble(4.0)[: 160 * steps]
+    features = compute_features(samples, feature_settings(any_direction))
+    whole = 0.3 * any_direction.predict(features) + resting
+    monkeypatch.setattr(predict, "PORTION_STEPS", 100)
+    sound = StoredSpeech(probe(wav(samples))) if stored else samples
+    said = predict_mouth(any_direction, sound, Speaker(resting, 0.3))
+    assert len(said.xyz) == len(features) == steps + 1
+    np.testing.assert_allclose(said.xyz[:], whole, atol=2e-5)
 
 
 def test_settings_come_back_as_they_went(lipsync: LipSync) -> None:
@@ -82,8 +117,6 @@ def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
         load_model(tmp_path / "nothing")
 
 
-def test_loading_gives_the_very_same_prediction(toy_run: Path, features: np.ndarray, resting: np.ndarray) -> None:
-    who = Speaker(resting, 0.3)
-    np.testing.assert_array_equal(
-        predict_mouth(load_model(toy_run), features, who).xyz, predict_mouth(load_model(toy_run), features, who).xyz
-    )
+def test_loading_gives_the_very_same_prediction(toy_run: Path, samples: np.ndarray, resting: np.ndarray) -> None:
+    once, again = (predict_mouth(load_model(toy_run), samples, Speaker(resting, 0.3)).xyz[:] for _ in range(2))
+    np.testing.assert_array_equal(once, again)

@@ -1,0 +1,108 @@
+"""Edits: what a person asks of a mouth track, as spans of time in which it moves more, less or not at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lipwright.data.errors import InputError
+from lipwright.data.features import STEP_HZ
+
+if TYPE_CHECKING:
+    from lipwright.data.mouth import MouthTrack
+
+RAMP_S = 0.05
+"""An edit sets in and fades out over this time, inside its span."""
+
+MOST_GAIN = 3.0
+"""Lips that move more than so many times as far leave the face."""
+
+OPENS_BEFORE_S = 0.1
+"""A mouth opens about so long before the first sound after a pause."""
+
+SHORTEST_CLOSED_S = 0.2
+"""What is left of a pause is closed if it is so long: less is a blink of the lips."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change that a person asks for between two times: `gain` on the movement, or the mouth held closed.
+
+    Raises
+    ------
+    InputError
+        The gain is below 0 or above `MOST_GAIN`.
+    """
+
+    start_s: float
+    end_s: float
+    gain: float = 1.0
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gain <= MOST_GAIN:
+            raise InputError(f"gain is {self.gain:g}; give a number from 0, a still mouth, to {MOST_GAIN:g}")
+
+    def bounded(self, start_s: float, end_s: float) -> Edit:
+        """Return an edit with finite times that does the same to a track from one time to another."""
+        start = self.start_s if math.isfinite(self.start_s) else start_s - RAMP_S
+        end = self.end_s if math.isfinite(self.end_s) else end_s + RAMP_S
+        return replace(self, start_s=start, end_s=end)
+
+
+def factors(edits: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Return what all edits together make of the movement at some times.
+
+    Parameters
+    ----------
+    edits : ndarray, shape (E, 3), float64
+        Start, end and gain of each, as `table` gives them. Those that lie elsewhere cost nothing.
+    times_s : ndarray, shape (T,)
+        Increasing.
+
+    Returns
+    -------
+    ndarray, shape (T,), float64
+        1 where nothing is asked for, 0 where the mouth is held closed.
+    """
+    out = np.ones(len(times_s))
+    spans = np.searchsorted(times_s, edits[:, :2])
+    for k in np.flatnonzero(spans[:, 0] < spans[:, 1]):
+        (start, end, gain), inside = edits[k], slice(*spans[k])
+        ramp = min(RAMP_S, (end - start) / 2)
+        weight = np.minimum(np.minimum(times_s[inside] - start, end - times_s[inside]) / ramp, 1)
+        out[inside] *= 1 + weight * (gain - 1)
+    return out
+
+
+def table(edits: Sequence[Edit]) -> np.ndarray:
+    """Return start, end and gain of edits, (E, 3) float64."""
+    rows = [(edit.start_s, edit.end_s, 0.0 if edit.closed else edit.gain) for edit in edits]
+    return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def with_gain(track: MouthTrack, gain: float) -> MouthTrack:
+    """Let a mouth move `gain` times as far throughout, 0 to `MOST_GAIN`; `InputError` beyond."""
+    return replace(track, edits=(*track.edits, Edit(-math.inf, math.inf, gain)))
+
+
+def closed_in_silence(track: MouthTrack, speech: np.ndarray) -> MouthTrack:
+    """Hold a mouth closed where nobody speaks.
+
+    Parameters
+    ----------
+    track
+        On the clock of the sound.
+    speech : ndarray, shape (T,), bool
+        Where somebody speaks, 100 steps a second from time zero (`lipwright.data.voice.find_speech`).
+    """
+    early, least = (round(time_s * STEP_HZ) for time_s in (OPENS_BEFORE_S, SHORTEST_CLOSED_S))
+    borders = np.flatnonzero(np.diff(speech, prepend=True, append=True)).reshape(-1, 2)
+    # Before the first word and after the last there is nothing to move from or to.
+    pauses = [(a or -math.inf, b - early if b < len(speech) else math.inf) for a, b in borders.tolist()]
+    edits = [Edit(a / STEP_HZ, b / STEP_HZ, closed=True) for a, b in pauses if b - a >= least]
+    return replace(track, edits=(*track.edits, *edits))
