@@ -135,7 +135,7 @@ def render_jobs(
         paths = [given.pop(key) for key in NEEDED]
         try:
             result = render_video(
-                *paths, **given, settings=settings, device=device, force=force, progress=progress, cancel=cancel  # type: ignore[arg-type]
+                *paths, **given, settings=settings, device=device, force=force, progress=progress, cancel=cancel
             )
         except Cancelled:
             raise

@@ -8,13 +8,12 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 from math import inf
-
-from lipwright.data.edits import MOST_GAIN
+from typing import Literal, get_args
 
 DELAY_MS = {"forward": 200.0, "both": 400.0, "whole": None}
 """The paper's; and what costs 0.004 of `aperture_r` against the whole clip (`docs/training.md`)."""
 
-CODECS = ("h264", "hevc")
+Codec = Literal["h264", "hevc"]
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
@@ -117,7 +116,7 @@ class RenderSettings:
     alpha: bool = False
     """The mouth alone, on nothing, for editors: OUT.mov is ProRes 4444, OUT without a suffix a folder of PNG files. Frames stay
     in order."""
-    codec: str | None = None
+    codec: Codec | None = None
     """By default that of the target, if it is one of these, else h264."""
     crf: int | None = None
     """Quality: lower is better and larger. By default 18 for h264."""
@@ -126,12 +125,14 @@ class RenderSettings:
 
     def check(self) -> None:
         """Raise `ValueError` where a setting is out of its range."""
+        from lipwright.data.edits import MOST_GAIN
+
         if not 0 <= self.mouth_gain <= MOST_GAIN:
             raise ValueError(f"mouth gain is {self.mouth_gain:g}; give a number from 0 to {MOST_GAIN:g}")
         if self.crf is not None and not 0 <= self.crf <= 51:
             raise ValueError(f"crf is {self.crf}; give a whole number from 0 (best) to 51")
-        if self.codec not in (None, *CODECS):
-            raise ValueError(f"codec is {self.codec}; give one of {', '.join(CODECS)}")
+        if self.codec not in (None, *get_args(Codec)):
+            raise ValueError(f"codec is {self.codec}; give one of {', '.join(get_args(Codec))}")
         if self.preset not in PRESETS:
             raise ValueError(f"preset is {self.preset}; give one of {', '.join(PRESETS)}")
         start_s, end_s = self.start_s or 0.0, inf if self.end_s is None else self.end_s

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from lipwright.data.edits import MOST_GAIN
 from lipwright.pipeline.cli.command import (
     BEGAN,
     EXIT_INPUT,
@@ -75,9 +74,7 @@ def render(
     no_retime: Annotated[
         bool, typer.Option("--no-retime", help="Keep the target's frames in order; else the head rests in pauses.")
     ] = False,
-    mouth_gain: Annotated[
-        float, typer.Option("--mouth-gain", min=0, max=MOST_GAIN, help=_HELP["mouth_gain"])
-    ] = _DEFAULT.mouth_gain,
+    mouth_gain: Annotated[float, typer.Option("--mouth-gain", help=_HELP["mouth_gain"])] = _DEFAULT.mouth_gain,
     closed_in_silence: Annotated[bool, typer.Option("--closed-in-silence", help=_HELP["closed_in_silence"])] = False,
     start: Annotated[float | None, typer.Option("--start", min=0, metavar="S", help=_HELP["start_s"])] = None,
     end: Annotated[float | None, typer.Option("--end", min=0, metavar="S", help=_HELP["end_s"])] = None,
@@ -100,7 +97,7 @@ def render(
         preview=preview,
         overlay=overlay,
         alpha=alpha,
-        codec=codec and codec.value,
+        codec=None if codec is None else codec.value,
         crf=crf,
         preset=preset.value,
     )
@@ -131,7 +128,7 @@ def render(
             **more,
             face=face and face.value,
             **options,
-            progress=progress,  # type: ignore[arg-type]
+            progress=progress,
         )
     result["elapsed_s"] = round(time.perf_counter() - BEGAN, 3)
     tell(result, common.json, lambda: _rendered(result))

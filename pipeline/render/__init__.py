@@ -6,6 +6,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, StoredSpeech
-from lipwright.data.encoder import Encoding
+from lipwright.data.encoder import Codec, Encoding
 from lipwright.data.errors import InputError, require_new
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import Media, file_sha256, probe
@@ -44,8 +45,8 @@ from lipwright.pipeline.settings import RenderSettings
 PREVIEW_S = 10.0
 """Length of a preview."""
 
-LAYERS = (".mov", "")
-"""What a mouth layer is written to: ProRes, or a folder of PNG files."""
+LAYERS: dict[str, Codec] = {".mov": "prores", "": "png"}
+"""What a mouth layer is encoded as, by the ending of its name; one without is a folder of pictures."""
 
 
 def render_video(
@@ -195,7 +196,7 @@ def _require_writable(out: Path, inputs: list[Path], settings: RenderSettings, f
     require_new(out, force)
     if out.exists() and any(out.samefile(path) for path in inputs if path.exists()):
         raise InputError(f"{out} is an input; choose another --out")
-    endings = LAYERS if settings.alpha else CONTAINERS
+    endings: Iterable[str] = LAYERS if settings.alpha else CONTAINERS
     if out.suffix.lower() not in endings or out.is_dir() == bool(out.suffix):
         named = ", ".join(ending or "no suffix (a folder of PNG files)" for ending in endings)
         raise InputError(f"{out}: cannot write such a file; give --out a name that ends in {named}")
@@ -228,6 +229,5 @@ def _encoding(media: Media, out: Path, settings: RenderSettings) -> Encoding:
     if settings.preview:
         width, height = half_of(video.width, video.height)
         video = replace(video, width=width, height=height)
-    layer = {".mov": "prores", "": "png"}
-    codec = layer[out.suffix.lower()] if settings.alpha else settings.codec
+    codec = LAYERS[out.suffix.lower()] if settings.alpha else settings.codec
     return Encoding.like(video, codec=codec, crf=settings.crf, preset=settings.preset)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, groupby
 from operator import itemgetter
@@ -173,11 +173,11 @@ class Film:
             "version": [SPAN_VERSION, TRACKER_VERSION],
             "target": self.sha256,
             "roles": [role.name for role in self.roles],
-            "encoding": asdict(self.encoding),
+            "encoding": self.encoding.fingerprint(),
             "view": [self.settings.preview, self.settings.overlay, self.settings.alpha],
             "ticks": self._ticks(first, end),
         }
-        content = hashlib.sha256(json.dumps(head, default=str).encode())
+        content = hashlib.sha256(json.dumps(head).encode())
         for values in chain([self.plan.frames[around]], *mouths):
             content.update(values.tobytes())
         return _Given(first, end, around, mouths, content.hexdigest())

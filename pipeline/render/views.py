@@ -51,8 +51,15 @@ def half_of(width: int, height: int) -> tuple[int, int]:
     return max(2, width // 4 * 2), max(2, height // 4 * 2)
 
 
-def half_size(picture: Yuv) -> Yuv:
+def half_size(picture: Yuv | Layer) -> Yuv | Layer:
     """Return a picture of half the width and height."""
+    if isinstance(picture, Layer):
+        size = half_of(*picture.alpha.shape[::-1])
+        return Layer(_halved(picture.yuv), cv2.resize(picture.alpha, size, interpolation=cv2.INTER_AREA))
+    return _halved(picture)
+
+
+def _halved(picture: Yuv) -> Yuv:
     height, width = picture.y.shape
     size = half_of(width, height)
     half = (size[0] // 2, size[1] // 2)

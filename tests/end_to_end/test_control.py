@@ -34,7 +34,18 @@ def render(lipwright: Any, talk: Any, mouth: Path, tmp_path: Path) -> Callable[.
 
     def run(*words: object, out: str = "out.mp4") -> Any:
         ran = lipwright(
-            "render", "--target", talk.path, "--audio", talk.path, "--mouth", mouth, "--out", out, *words, "--json", cwd=tmp_path
+            "render",
+            "--target",
+            talk.path,
+            "--audio",
+            talk.path,
+            "--mouth",
+            mouth,
+            "--out",
+            out,
+            *words,
+            "--json",
+            cwd=tmp_path,
         )
         assert (ran.code, ran.err) == (0, "")
         return ran.json

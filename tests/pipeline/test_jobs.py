@@ -16,7 +16,10 @@ from lipwright.data.mouth import track_of
 from lipwright.pipeline.jobs import read_jobs, render_jobs
 from lipwright.pipeline.settings import RenderSettings
 
-TWO = [{"target": "a.mp4", "audio": "a.wav", "out": "x.mp4"}, {"target": "b, 2.mp4", "audio": "b.wav", "out": "y.mp4", "face": "left"}]
+TWO = [
+    {"target": "a.mp4", "audio": "a.wav", "out": "x.mp4"},
+    {"target": "b, 2.mp4", "audio": "b.wav", "out": "y.mp4", "face": "left"},
+]
 
 
 def _written(path: Path, rows: list[dict[str, str]]) -> Path:

@@ -48,4 +48,6 @@ def test_two_sounds_need_two_faces(talk_track: FaceTrack) -> None:
     elsewhere = replace(talk_track, points=talk_track.points[:] + np.array([400, 0, 0], np.float32))
     require_apart({"left": talk_track, "right": elsewhere}, Path("two.mp4"))
     with pytest.raises(FaceError, match=r"two\.mp4 shows one face where left and right"):
-        require_apart({"left": talk_track, "right": replace(talk_track, points=talk_track.points[:] + np.float32(3))}, Path("two.mp4"))
+        require_apart(
+            {"left": talk_track, "right": replace(talk_track, points=talk_track.points[:] + np.float32(3))}, Path("two.mp4")
+        )

@@ -39,17 +39,15 @@ def test_lips_are_drawn_where_they_are(talk_track: FaceTrack, talk_pictures: lis
     away = np.linalg.norm(np.column_stack([columns, rows])[:, None] - lips, axis=-1)
     assert away.min(1).max() < 12  # nothing far from them,
     assert (away.min(0) < 2).all()  # and each of them reached
-    assert (np.abs(drawn.u.astype(int) - BLUE[1]).min()) == 0
+    assert (drawn.u.astype(int) - own.u).max() > 40  # bluer
 
 
-def test_a_layer_over_its_frame_is_the_painted_frame(
-    talk_track: FaceTrack, talk_pictures: list[Yuv], talk_bank: Bank
-) -> None:
+def test_a_layer_over_its_frame_is_the_painted_frame(talk_track: FaceTrack, talk_pictures: list[Yuv], talk_bank: Bank) -> None:
     own, pose = talk_pictures[20], talk_track.pose[20:21]
     painted = paint_mouth(own, talk_track.points[20], pose, talk_bank.mouths[60], talk_bank, Joined.alone(60))
     layer = mouth_layer(painted.picture, [(painted, float(pose.scale[0]))])
     share = layer.alpha / 255.0
-    over = share * layer.picture.y + (1 - share) * own.y
+    over = share * layer.yuv.y + (1 - share) * own.y
     assert np.abs(over - painted.picture.y).max() < 14
     assert np.abs(over - painted.picture.y).mean() < 0.05
     left, top, right, bottom = painted.box
