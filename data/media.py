@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,9 +24,6 @@ import numpy as np
 from lipwright.data.errors import MediaError
 
 log = logging.getLogger(__name__)
-
-REVERSE_BLOCK_BYTES = 96 * 2**20
-"""Most memory that playing backwards may hold at once: a group of pictures can only be decoded forwards."""
 
 RATE_JITTER_S = 0.002
 """Frame intervals within this of each other are one constant rate: containers in milliseconds round to 1 ms."""
@@ -325,22 +322,6 @@ def _pictures(media: Media, threads: int, from_pts: int | None) -> Iterator[Any]
                 yield first
                 yield from pictures
                 return
-
-
-def read_frames_backward(media: Media, pts: Sequence[int] | np.ndarray, *, threads: int = 0) -> Iterator[Frame]:
-    """Decode the frames with the given increasing `pts` from the last to the first, in bounded memory."""
-    video = media.need_video()
-    block = max(1, REVERSE_BLOCK_BYTES // (video.width * video.height * 3 // 2))
-    for end in range(len(pts), 0, -block):
-        start = max(0, end - block)
-        wanted = {int(p): start + i for i, p in enumerate(pts[start:end])}
-        held: list[Frame] = []
-        for frame in read_frames(media, threads=threads, from_pts=int(pts[start])):
-            if frame.pts in wanted:
-                held.append(Frame(wanted[frame.pts], frame.pts, frame.time, frame.picture, frame.quarter_turns))
-            if frame.pts >= pts[end - 1]:
-                break
-        yield from reversed(held)
 
 
 def rate_of(times_s: np.ndarray) -> Fraction | None:

@@ -12,19 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from lipwright.data import media as media_module
 from lipwright.data.errors import MediaError
-from lipwright.data.media import (
-    BT709,
-    Colour,
-    Yuv,
-    file_sha256,
-    probe,
-    rate_of,
-    read_frames,
-    read_frames_backward,
-    to_rgb,
-)  # fmt: skip
+from lipwright.data.media import BT709, Colour, Yuv, file_sha256, probe, rate_of, read_frames, to_rgb
 from lipwright.data.writer import VideoWriter
 
 Make = Callable[..., Path]
@@ -135,37 +124,6 @@ def test_frames_from_a_pts_are_the_rest_of_all_frames(bars: Make) -> None:
         rest = list(read_frames(media, threads=1, from_pts=every[begin].pts))
         assert [f.pts for f in rest] == [f.pts for f in every[begin:]]
         np.testing.assert_array_equal(rest[0].yuv().y, every[begin].yuv().y)
-
-
-@pytest.mark.parametrize(
-    ("name", "codec"),
-    [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.ts", "libx264"), ("a.mp4", "libx265"), ("a.webm", "libvpx-vp9")],
-)
-@pytest.mark.parametrize("block_frames", [1, 7, 1000])
-def test_backward_is_forward_reversed(
-    encode: Make, picture, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, block_frames: int
-) -> None:
-    shown = [(Fraction(k, 25), picture(64, 48, k)) for k in range(30)]
-    path = encode(name, video=shown, codec=codec, gop=9, time_base=Fraction(1, 90000))
-    media = probe(path)
-    forward = list(read_frames(media, threads=1))
-    assert len(forward) == 30
-    monkeypatch.setattr(media_module, "REVERSE_BLOCK_BYTES", block_frames * 64 * 48 * 3 // 2)
-    backward = list(read_frames_backward(media, [f.pts for f in forward], threads=1))
-    assert [(f.index, f.pts, f.time) for f in backward] == [(f.index, f.pts, f.time) for f in reversed(forward)]
-    for a, b in zip(backward, reversed(forward), strict=True):
-        for ours, theirs in zip(vars(a.yuv()).values(), vars(b.yuv()).values(), strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def test_backward_over_a_part_gives_that_part(bars: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    media = probe(bars("variable", frames=24))
-    pts = [f.pts for f in read_frames(media, threads=1)][5:17:2]
-    monkeypatch.setattr(media_module, "REVERSE_BLOCK_BYTES", 4 * 64 * 48 * 3 // 2)
-    backward = list(read_frames_backward(media, pts, threads=1))
-    assert [f.pts for f in backward] == pts[::-1]
-    assert [f.index for f in backward] == [5, 4, 3, 2, 1, 0]
-    assert list(read_frames_backward(media, [], threads=1)) == []
 
 
 # Rates ----------------------------------------------------------------------------------------------------------------
