@@ -1,12 +1,15 @@
-"""Video out: H.264 with the timestamps that it is given, and the given sound beside it.
+"""Video out: encoded spans joined with the timestamps that they are given, and the given sound beside them.
 
-Nothing half-written is left behind: the file grows under a temporary name and gets its own when it is whole.
+Nothing half-written is left behind: what is written grows under a temporary name and gets its own when it is whole.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import shutil
+from collections import deque
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,138 +18,184 @@ from typing import Any
 import av
 import numpy as np
 
-from lipwright.data.audio import read_blocks
+from lipwright.data.encoder import ENCODERS, INTRA, Codec, Encoding, Layer, Packets
 from lipwright.data.errors import InputError
-from lipwright.data.media import Colour, Media, VideoStream, Yuv, open_media
+from lipwright.data.media import Media, VideoStream, Yuv
+from lipwright.data.soundtrack import Mix, sound_packets
 
-CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
-AAC_RATES_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
-"""The sampling rates that AAC has a number for."""
+HOLDS: dict[str, tuple[Codec, ...]] = {
+    ".mp4": ("h264", "hevc"),
+    ".m4v": ("h264", "hevc"),
+    ".mov": ("h264", "hevc", "prores"),
+    ".mkv": ("h264", "hevc"),
+    "": ("png",),
+}
+"""What an output of each suffix holds; without one it is a folder of pictures, 000000.png and so on."""
 
-AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-"""AAC knows a layout by its number of channels; many files do not state one at all."""
+CONTAINERS = tuple(suffix for suffix in HOLDS if suffix)
 
-AAC_BITS_PER_CHANNEL = 96_000
+
+def codec_for(path: Path, *, alpha: bool = False) -> Codec | None:
+    """Return what an output's name asks for: PNG for a folder, ProRes for a layer with alpha, None for the target's own.
+
+    Raises
+    ------
+    InputError
+        Nothing of the kind can be written under this name.
+    """
+    codec: Codec | None = "png" if not path.suffix else "prores" if alpha else None
+    _require_holds(path, codec or "h264")
+    return codec
+
+
+def _require_holds(path: Path, codec: Codec) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in HOLDS:
+        raise InputError(
+            f"{path}: cannot write {path.suffix}; use {', '.join(CONTAINERS)}, or no suffix for a folder of PNG pictures"
+        )
+    if codec not in HOLDS[suffix]:
+        what = "a layer with alpha" if codec in INTRA else "a video"
+        use = ".mov (ProRes 4444), or no suffix (a folder of PNG pictures)" if codec in INTRA else ", ".join(CONTAINERS)
+        raise InputError(f"{path}: cannot write {what} to {path.suffix or 'a folder of pictures'}; use {use}")
 
 
 class VideoWriter:
-    """Write H.264 frames at given times, and a file's sound beside them.
+    """Write a video: spans that are encoded already, or pictures one by one, and sound beside them.
 
     Parameters
     ----------
     path
-        Output; its suffix chooses the container.
-    width, height
-        Size of the pictures to come. 4:2:0 H.264 has even sizes only: an odd edge is repeated once.
-    time_base
-        Tick of the output's timestamps, the target's own.
-    rate
-        Nominal frames a second, for the encoder's rate control.
-    colour
-        Written into the stream; samples are not converted.
-    crf, preset
-        x264's quality and speed.
+        Output; its suffix chooses the container. Without one it is a folder of PNG pictures, and `audio` is left out.
+    encoding
+        What the pictures are encoded as.
     audio
-        Whose sound is written, at its own rate and channels: its packets are copied if it is AAC already, else it is
-        encoded to AAC.
+        Sound to write, at its own rate and channels. A file's packets are copied where common players read its codec in
+        the container (`COPIED`), else it is encoded to AAC.
     audio_span_s
-        Take only the sound between these two times, moved to zero; it is encoded anew.
+        Take only the sound between these two times, moved to zero; it is encoded to AAC.
     tags
         Metadata of the file, such as `comment`.
+
+    Raises
+    ------
+    InputError
+        The container does not hold what is to be written.
+    OSError
+        `path` cannot be written (by any method): no room is left, say.
     """
 
     def __init__(
         self,
         path: Path,
+        encoding: Encoding,
         *,
-        width: int,
-        height: int,
-        time_base: Fraction,
-        rate: Fraction,
-        colour: Colour,
-        crf: int = 18,
-        preset: str = "veryfast",
-        audio: Media | None = None,
+        audio: Media | Mix | None = None,
         audio_span_s: tuple[Fraction, Fraction] | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        if path.suffix.lower() not in CONTAINERS:
-            raise InputError(f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use {', '.join(CONTAINERS)}")
-        self.path = path
+        _require_holds(path, encoding.codec)
+        self.path, self.encoding = path, encoding
         self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-        # MP4 notes a late start in ticks of the whole movie, 1 ms unless told: too coarse for exact timestamps.
-        ticks = time_base.denominator * -(-90_000 // time_base.denominator)
-        options = {"movflags": "+faststart", "movie_timescale": str(ticks)} if path.suffix.lower() != ".mkv" else {}
-        self._container = av.open(str(self._partial.absolute()), "w", options=options)
+        suffix = path.suffix.lower()
+        if not suffix:
+            _require_pictures(path)
+            self._partial.mkdir()
+            pattern = str(self._partial.absolute()).replace("%", "%%") + "/%06d.png"
+            self._container = av.open(pattern, "w", format="image2", options={"start_number": "0"})
+        else:
+            # MP4 notes a late start in ticks of the whole movie, 1 ms unless told: too coarse for exact timestamps.
+            ticks = encoding.time_base.denominator * -(-90_000 // encoding.time_base.denominator)
+            options = {"movflags": "+faststart", "movie_timescale": str(ticks)} if suffix != ".mkv" else {}
+            self._container = av.open(str(self._partial.absolute()), "w", options=options)
         self._container.metadata.update(tags or {})
-        stream: Any = self._container.add_stream("libx264", rate=rate, options={"preset": preset, "crf": str(crf)})
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        stream.time_base = stream.codec_context.time_base = time_base
-        context = stream.codec_context
-        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-        context.colorspace, context.color_range = colour.matrix, colour.range
-        self._video, self._time_base, self._colour = stream, time_base, colour
-        self._sound = self._open_sound(audio, audio_span_s) if audio is not None else iter(())
+        self._video: Any = self._container.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
+        self._video.time_base = encoding.time_base
+        encoding.configure(self._video.codec_context)
+        if encoding.codec == "hevc" and suffix != ".mkv":
+            self._video.codec_context.codec_tag = "hvc1"  # QuickTime plays no hev1
+        self._last: int | None = None
+        self._dts: deque[int] = deque()
+        self._sound = sound_packets(self._container, suffix, audio, audio_span_s) if audio is not None and suffix else iter(())
         self._waiting = next(self._sound, None)
 
     @classmethod
     def like(cls, video: VideoStream, path: Path, **options: Any) -> VideoWriter:
-        """Open a writer with the size, clock, rate and colour of a video; `options` as for the class."""
-        return cls(
-            path,
-            width=video.width,
-            height=video.height,
-            time_base=video.time_base,
-            rate=video.average_rate,
-            colour=video.colour,
-            **options,
-        )
+        """Open a writer with the size, clock, rate, colour and codec of a video; `options` as for the class."""
+        return cls(path, Encoding.like(video), **options)
 
-    def write(self, picture: Yuv, time: Fraction) -> None:
-        """Append a picture (uint8 planes) to be shown from `time` (s) on; times must increase."""
-        frame = picture.to_picture(self._colour)
-        frame.pts, frame.time_base = round(time / self._time_base), self._time_base
-        self._mux_sound(until=time)
-        self._container.mux(self._video.encode(frame))
+    def append(self, packets: Packets) -> None:
+        """Append a span; its PTS are later than those before. Not beside `write`."""
+        self._show(np.sort(packets.pts).tolist())
+        begin = 0
+        for pts, end, key in zip(packets.pts.tolist(), packets.ends.tolist(), packets.key.tolist(), strict=True):
+            packet = av.Packet(packets.data[begin:end].tobytes())
+            packet.pts, packet.time_base, packet.stream, packet.is_keyframe = pts, self.encoding.time_base, self._video, key
+            self._put(packet)
+            begin = end
+
+    def write(self, picture: Yuv | Layer, time: Fraction) -> None:
+        """Encode a picture and append it, to be shown from `time` (s) on; times must increase."""
+        pts = round(time / self.encoding.time_base)
+        self._show([pts])
+        for packet in self._video.encode(self.encoding.frame(picture, pts)):
+            self._put(packet)
+
+    def _show(self, pts: list[int]) -> None:
+        """Note the PTS to come, increasing."""
+        if self._last is None:
+            self._dts.extend(pts[0] - k * self.encoding.step for k in range(self.encoding.reorder, 0, -1))
+        elif pts[0] <= self._last:
+            raise ValueError(f"Expected times that increase, got tick {pts[0]} after {self._last} for {self.path}.")
+        self._dts.extend(pts)
+        self._last = pts[-1]
+
+    def _put(self, packet: Any) -> None:
+        # Each span's encoder counts DTS for itself: over a join they would not increase. One rule serves the whole
+        # stream: packets are decoded at the times at which pictures are shown, `reorder` pictures earlier.
+        packet.dts, packet.duration = self._dts.popleft(), self.encoding.step
+        self._mux_sound(until=packet.dts * self.encoding.time_base)
+        self._mux(packet)
+
+    def _mux(self, packet: Any) -> None:
+        try:
+            self._container.mux(packet)
+        except OSError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(error.errno, error.strerror, str(self.path))
 
     def _mux_sound(self, until: Fraction | None = None) -> None:
         while self._waiting is not None and (until is None or self._waiting[0] <= until):
-            self._container.mux(self._waiting[1])
+            self._mux(self._waiting[1])
             self._waiting = next(self._sound, None)
 
-    def _open_sound(self, audio: Media, span_s: tuple[Fraction, Fraction] | None) -> Iterator[tuple[Fraction, Any]]:
-        # The stream must exist before the first packet is muxed; its packets come later, one by one.
-        if audio.need_audio().codec == "aac" and span_s is None:
-            with open_media(audio.path) as source:
-                stream: Any = self._container.add_stream_from_template(source.streams.audio[0])
-            return _copied(audio, stream)
-        return self._encoded(audio, span_s)
-
-    def _encoded(self, audio: Media, span_s: tuple[Fraction, Fraction] | None) -> Iterator[tuple[Fraction, Any]]:
-        kind = audio.need_audio()
-        rate = min(AAC_RATES_HZ, key=lambda r: (abs(r - kind.rate_hz), -r))
-        if kind.channels not in AAC_LAYOUTS:
-            raise InputError(f"{audio.path} has {kind.channels} channels, which AAC cannot hold; mix them down to 8 or fewer")
-        layout = AAC_LAYOUTS[kind.channels]
-        stream: Any = self._container.add_stream("aac", rate=rate, layout=layout)
-        stream.bit_rate = AAC_BITS_PER_CHANNEL * kind.channels
-        return _encode(audio, stream, rate, layout, span_s)
-
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Finish what is written and give it its name."""
         try:
+            for packet in self._video.encode(None):
+                self._put(packet)
             self._mux_sound()
-            self._container.mux(self._video.encode(None))
             self._container.close()
+            if not self.path.suffix:
+                _make_way(self.path)
             self._partial.replace(self.path)
+        except OSError as error:
+            self.discard()
+            raise self._named(error) from error
         except BaseException:
             self.discard()
             raise
 
     def discard(self) -> None:
         """Drop what was written."""
-        self._container.close()
-        self._partial.unlink(missing_ok=True)
+        if self.path.suffix:
+            self._partial.unlink(missing_ok=True)  # first: closing would move all of it once more
+        with suppress(OSError, av.error.FFmpegError):
+            self._container.close()
+        if not self.path.suffix:
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -158,37 +207,14 @@ class VideoWriter:
             self.discard()
 
 
-def _copied(audio: Media, stream: Any) -> Iterator[tuple[Fraction, Any]]:
-    packet: Any
-    with open_media(audio.path) as source:
-        for packet in source.demux(source.streams.audio[0]):
-            if packet.dts is None:
-                continue
-            # Move the sound onto the clock whose zero is the earlier of its file's two streams.
-            shift = round(audio.zero / packet.time_base)
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            time = packet.pts * packet.time_base
-            packet.stream = stream
-            yield time, packet
+def _require_pictures(path: Path) -> None:
+    """Refuse to replace a folder that holds anything but numbered pictures."""
+    other = next((p for p in path.iterdir() if not re.fullmatch(r"\d{6,}\.png", p.name)), None) if path.is_dir() else None
+    if other is not None:
+        raise InputError(f"{path} holds other files ({other.name}) and is not replaced; choose another --out")
 
 
-def _encode(
-    audio: Media, stream: Any, rate: int, layout: str, span_s: tuple[Fraction, Fraction] | None
-) -> Iterator[tuple[Fraction, Any]]:
-    source_rate = audio.need_audio().rate_hz
-    begin, end = span_s if span_s is not None else (Fraction(0), None)
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=stream.codec_context.frame_size or 1024)
-    for time, block in read_blocks(audio):
-        skip = max(0, round((begin - time) * source_rate))
-        stop = block.shape[1] if end is None else min(block.shape[1], round((end - time) * source_rate))
-        if skip >= stop:
-            continue
-        packed = np.ascontiguousarray(block[:, skip:stop].T).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
-        frame.sample_rate, frame.time_base = source_rate, Fraction(1, source_rate)
-        frame.pts = round((time - begin) * source_rate) + skip
-        for piece in resampler.resample(frame):
-            yield from ((p.pts * p.time_base, p) for p in stream.encode(piece))
-    for piece in resampler.resample(None):
-        yield from ((p.pts * p.time_base, p) for p in stream.encode(piece))
-    yield from ((p.pts * p.time_base, p) for p in stream.encode(None))
+def _make_way(path: Path) -> None:
+    if path.is_dir():
+        _require_pictures(path)
+        shutil.rmtree(path)

@@ -18,6 +18,7 @@ import numpy as np
 
 from lipwright.data.articulation import articulate
 from lipwright.data.audio import read_speech
+from lipwright.data.encoder import Encoding
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import BT709, Yuv, probe, read_frames
@@ -73,16 +74,8 @@ def _make_video(path: Path, text: str, seed: int, progress: Progress | None) -> 
     soundfile.write(wav, speech.samples, speech.rate_hz, subtype="PCM_16")
     talker = Talker.from_photo(astronaut(SIZE))
     frames = int(speech.duration_s * RATE)
-    with VideoWriter(
-        path,
-        width=SIZE,
-        height=SIZE,
-        time_base=1 / RATE / 512,
-        rate=RATE,
-        colour=BT709,
-        audio=probe(wav),
-        tags=synthetic_tags(),
-    ) as writer:
+    encoding = Encoding(SIZE, SIZE, 1 / RATE / 512, RATE, BT709)
+    with VideoWriter(path, encoding, audio=probe(wav), tags=synthetic_tags()) as writer:
         for k, (when, picture) in enumerate(talking_frames(talker, speech, rate=RATE, seed=seed)):
             writer.write(Yuv.from_bgr(picture), when)
             if progress:
@@ -94,7 +87,8 @@ def _side_by_side(left: Path, right: Path, out: Path) -> None:
     """Write two videos of one size next to each other, with the sound of the first."""
     first, second = probe(left), probe(right)
     video = first.need_video()
-    with VideoWriter.like(replace(video, width=2 * video.width), out, audio=first, tags=synthetic_tags()) as writer:
+    encoding = Encoding.like(replace(video, width=2 * video.width))
+    with VideoWriter(out, encoding, audio=first, tags=synthetic_tags()) as writer:
         for one, other in zip(read_frames(first), read_frames(second), strict=False):
             planes = zip(vars(one.yuv()).values(), vars(other.yuv()).values(), strict=True)
             writer.write(Yuv(*(np.hstack(pair) for pair in planes)), one.time)

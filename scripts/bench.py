@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 import soundfile
 
+from lipwright.data.encoder import Encoding
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.speech import synthesize
 from lipwright.data.talker import Talker, astronaut, talking_frames
@@ -55,8 +56,7 @@ def make_talker(path: Path, seconds: float, seed: int) -> None:
     wav = path.with_suffix(".wav")
     soundfile.write(wav, speech.samples[: round(seconds * speech.rate_hz)], speech.rate_hz)
     talker = Talker.from_photo(astronaut(HEIGHT))
-    size = {"width": WIDTH, "height": HEIGHT}
-    with VideoWriter(path, **size, time_base=1 / RATE / 512, rate=RATE, colour=BT709, audio=probe(wav)) as writer:
+    with VideoWriter(path, Encoding(WIDTH, HEIGHT, 1 / RATE / 512, RATE, BT709), audio=probe(wav)) as writer:
         for when, picture in talking_frames(talker, speech, rate=RATE, seed=seed):
             if when >= seconds:
                 break
@@ -71,8 +71,7 @@ def enlarge(source: Path, path: Path, minutes: int) -> None:
     wav = path.with_suffix(".wav")
     soundfile.write(wav, np.resize(samples, minutes * 60 * rate_hz), rate_hz)
     frames = chain.from_iterable(read_frames(probe(source)) for _ in repeat(None))
-    size = {"width": 1920, "height": 1080}
-    with VideoWriter(path, **size, time_base=1 / RATE / 512, rate=RATE, colour=BT709, crf=23, audio=probe(wav)) as writer:
+    with VideoWriter(path, Encoding(1920, 1080, 1 / RATE / 512, RATE, BT709, crf=23), audio=probe(wav)) as writer:
         for k, frame in enumerate(islice(frames, int(minutes * 60 * RATE))):
             planes = vars(frame.yuv()).values()
             writer.write(Yuv(*(cv2.resize(plane, None, fx=1.5, fy=1.5) for plane in planes)), k / RATE)
@@ -110,7 +109,7 @@ def transcode(source: str, out: str) -> None:
     """Decode and encode, and nothing else, at the renderer's encoder setting."""
     media = probe(source)
     video = media.need_video()
-    with VideoWriter.like(video, Path(out), audio=media) as writer:
+    with VideoWriter(Path(out), Encoding.like(video), audio=media) as writer:
         for frame in read_frames(media):
             writer.write(frame.yuv(), frame.time)
 

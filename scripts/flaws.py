@@ -23,6 +23,7 @@ from holdout import CRF, halves
 
 from lipwright.data import voice
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
+from lipwright.data.encoder import Encoding
 from lipwright.data.media import Media, probe, read_frames
 from lipwright.data.writer import VideoWriter
 from lipwright.pipeline import evaluate_model, intake, preprocess_corpus, train_model
@@ -34,7 +35,7 @@ MUSIC = (0.4, 0.75)
 
 def late(media: Media, out: Path) -> None:
     """Write a video with its picture later."""
-    with VideoWriter.like(media.need_video(), out, crf=CRF, audio=media) as writer:
+    with VideoWriter(out, Encoding.like(media.need_video(), codec="h264", crf=CRF), audio=media) as writer:
         for frame in read_frames(media):
             writer.write(frame.yuv(), frame.time + LATE_S)
 
@@ -45,7 +46,8 @@ def scored(media: Media, out: Path) -> None:
     first, end = (round(share * len(samples)) for share in MUSIC)
     samples[first:end] = music(end - first)
     soundfile.write(out.with_suffix(".wav"), samples, SAMPLE_RATE_HZ)
-    with VideoWriter.like(media.need_video(), out, crf=CRF, audio=probe(out.with_suffix(".wav"))) as writer:
+    encoding = Encoding.like(media.need_video(), codec="h264", crf=CRF)
+    with VideoWriter(out, encoding, audio=probe(out.with_suffix(".wav"))) as writer:
         for frame in read_frames(media):
             writer.write(frame.yuv(), frame.time)
 

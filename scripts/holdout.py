@@ -24,6 +24,7 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.augment import noise
+from lipwright.data.encoder import Encoding
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, frame_energy_db
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import Media, probe, read_frames
@@ -52,9 +53,10 @@ def cut(media: Media, head: Path, tail: Path, own_s: Fraction | None) -> None:
     length = Fraction(len(read_speech(media)), SAMPLE_RATE_HZ)
     border = length * SHARE
     end = border if own_s is None else min(own_s, border)
+    encoding = Encoding.like(video, codec="h264", crf=CRF)
     with (
-        VideoWriter.like(video, head, crf=CRF, audio=media, audio_span_s=(Fraction(0), end)) as first,
-        VideoWriter.like(video, tail, crf=CRF, audio=media, audio_span_s=(border, length)) as second,
+        VideoWriter(head, encoding, audio=media, audio_span_s=(Fraction(0), end)) as first,
+        VideoWriter(tail, encoding, audio=media, audio_span_s=(border, length)) as second,
     ):
         for frame in read_frames(media):
             if frame.time < end:

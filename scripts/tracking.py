@@ -25,6 +25,7 @@ from scipy.interpolate import CubicSpline
 from scipy.signal import argrelmin, butter, savgol_filter, sosfiltfilt
 
 from lipwright.data.articulation import articulate
+from lipwright.data.encoder import Encoding
 from lipwright.data.face_space import Pose, fit_pose
 from lipwright.data.faces import height_px
 from lipwright.data.landmarker import Landmarker
@@ -103,8 +104,8 @@ def shoot(film: Film, speech: Speech, path: Path) -> None:
     """Write the talker's video."""
     rng = np.random.default_rng(0)
     talker = Talker.from_photo(astronaut(film.size))
-    options: dict[str, Any] = {"width": film.size, "height": film.size, "colour": BT709, "crf": film.crf}
-    with VideoWriter(path, time_base=Fraction(1, 12000), rate=Fraction(film.rate), **options) as writer:
+    encoding = Encoding(film.size, film.size, Fraction(1, 12000), Fraction(film.rate), BT709, crf=film.crf)
+    with VideoWriter(path, encoding) as writer:
         for time, frame in talking_frames(talker, speech, rate=Fraction(film.rate)):
             seen = frame.astype(np.float32)
             if film.sway:
@@ -132,7 +133,7 @@ def disturbed(path: Path, way: str, folder: Path) -> Iterator[tuple[Fraction, np
     if way == "encoded":
         again = folder / f"{path.stem}.crf30.mp4"
         if not again.exists():
-            with VideoWriter.like(probe(path).need_video(), again, crf=30) as writer:
+            with VideoWriter(again, Encoding.like(probe(path).need_video(), codec="h264", crf=30)) as writer:
                 for frame in takewhile(lambda f: f.time < SECONDS, read_frames(probe(path))):
                     writer.write(frame.yuv(), frame.time)
         yield from frames(again)

@@ -180,6 +180,7 @@ def wav(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def bars(tmp_path: Path) -> Callable[..., Path]:
     """Return the writer of colour-bar videos by `VideoWriter`, at any times, size and colour, with any sound."""
+    from lipwright.data.encoder import Encoding
     from lipwright.data.writer import VideoWriter
 
     def write(
@@ -191,14 +192,12 @@ def bars(tmp_path: Path) -> Callable[..., Path]:
         name: str = "bars.mp4",
         colour: Colour = BT709,
         audio: Media | None = None,
-        crf: int = 18,
+        crf: int | None = None,
         tags: dict[str, str] | None = None,
     ) -> Path:
         clock = _clock(clock, frames) if isinstance(clock, str) else clock
-        with VideoWriter(
-            tmp_path / name, width=size[0], height=size[1], time_base=clock.time_base, rate=clock.rate, colour=colour,
-            crf=crf, audio=audio, tags=tags,
-        ) as writer:  # fmt: skip
+        encoding = Encoding(*size, clock.time_base, clock.rate, colour, crf=crf)
+        with VideoWriter(tmp_path / name, encoding, audio=audio, tags=tags) as writer:
             for k, time in enumerate(clock.times):
                 writer.write(_bars(*size, k), start + time)
         return tmp_path / name
@@ -324,6 +323,7 @@ def talk(say: Callable[[str], Speech], tmp_path_factory: pytest.TempPathFactory)
     import soundfile
 
     from lipwright.data.articulation import COLUMNS, articulate
+    from lipwright.data.encoder import Encoding
     from lipwright.data.talker import Talker, astronaut, talking_frames
     from lipwright.data.writer import VideoWriter
 
@@ -333,10 +333,8 @@ def talk(say: Callable[[str], Speech], tmp_path_factory: pytest.TempPathFactory)
     soundfile.write(folder / "talk.wav", speech.samples, speech.rate_hz)
     talker = Talker.from_photo(astronaut(320))
     times = []
-    with VideoWriter(
-        folder / "talk.mp4", width=320, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
-        audio=probe(folder / "talk.wav"),
-    ) as writer:  # fmt: skip
+    encoding = Encoding(320, 320, Fraction(1, 12800), Fraction(25), BT709)
+    with VideoWriter(folder / "talk.mp4", encoding, audio=probe(folder / "talk.wav")) as writer:
         for time, frame in talking_frames(talker, speech):
             writer.write(Yuv.from_bgr(frame), time)
             times.append(float(time))

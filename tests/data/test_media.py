@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from lipwright.data.encoder import Encoding
 from lipwright.data.errors import MediaError
 from lipwright.data.media import BT709, Colour, Yuv, file_sha256, probe, rate_of, read_frames, to_rgb
 from lipwright.data.writer import VideoWriter
@@ -34,10 +36,8 @@ def copy_video(source: Path, out: Path, colour: Colour | None = None) -> None:
     """Decode → write, as a renderer does that changes nothing."""
     media = probe(source)
     video = media.need_video()
-    with VideoWriter(
-        out, width=video.width, height=video.height, time_base=video.time_base, rate=video.average_rate,
-        colour=colour or video.colour,
-    ) as writer:  # fmt: skip
+    encoding = Encoding.like(video, codec="h264")
+    with VideoWriter(out, replace(encoding, colour=colour or video.colour)) as writer:
         for frame in read_frames(media, threads=1):
             writer.write(frame.yuv(), frame.time)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
+from lipwright.data.encoder import Encoding
 from lipwright.data.errors import InputError, MediaError
 from lipwright.data.media import BT709, Media, Yuv, probe, read_frames
 from lipwright.data.writer import CONTAINERS, VideoWriter
@@ -27,10 +28,7 @@ def packets(path: Path) -> list[bytes]:
 
 
 def writer_of(out: Path, audio: Media | None = None, size: tuple[int, int] = (64, 48), **more: object) -> VideoWriter:
-    return VideoWriter(
-        out, width=size[0], height=size[1], time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
-        audio=audio, **more,
-    )  # fmt: skip
+    return VideoWriter(out, Encoding(*size, Fraction(1, 12800), Fraction(25), BT709), audio=audio, **more)
 
 
 def write_frames(writer: VideoWriter, picture: Callable[..., Yuv], count: int = 25) -> None:
@@ -192,9 +190,7 @@ def test_picture_and_sound_stay_aligned(
     video = media.need_video()
     for suffix in (".mp4", ".mkv"):
         out = tmp_path / f"out{suffix}"
-        with VideoWriter(
-            out, width=64, height=48, time_base=video.time_base, rate=video.average_rate, colour=video.colour, audio=media
-        ) as writer:
+        with VideoWriter(out, Encoding(64, 48, video.time_base, video.average_rate, video.colour), audio=media) as writer:
             for frame in read_frames(media, threads=1):
                 writer.write(frame.yuv(), frame.time)
         np.testing.assert_allclose(offsets_s(out), before, atol=0.002)

@@ -100,6 +100,7 @@ def lesson(say: Callable[[str], Speech], tmp_path_factory: pytest.TempPathFactor
     """Return a video of the astronaut's photograph talking for some 14 s, 256x256 at 25 frames/s, with AAC sound."""
     import soundfile
 
+    from lipwright.data.encoder import Encoding
     from lipwright.data.media import BT709, Yuv, probe
     from lipwright.data.talker import Talker, astronaut, talking_frames
     from lipwright.data.writer import VideoWriter
@@ -108,10 +109,8 @@ def lesson(say: Callable[[str], Speech], tmp_path_factory: pytest.TempPathFactor
     speech = say(" ".join(SENTENCES.split()))
     soundfile.write(folder / "lesson.wav", speech.samples, speech.rate_hz)
     talker = Talker.from_photo(astronaut(256))
-    with VideoWriter(
-        folder / "lesson.mp4", width=256, height=256, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
-        audio=probe(folder / "lesson.wav"),
-    ) as writer:  # fmt: skip
+    encoding = Encoding(256, 256, Fraction(1, 12800), Fraction(25), BT709)
+    with VideoWriter(folder / "lesson.mp4", encoding, audio=probe(folder / "lesson.wav")) as writer:
         for moment, picture in talking_frames(talker, speech):
             writer.write(Yuv.from_bgr(picture), moment)
     return folder / "lesson.mp4"

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from lipwright.data.encoder import Encoding
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.mouth import load_track, track_of
@@ -71,10 +72,8 @@ def bad(lesson: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pictures = [Yuv.from_bgr(np.full((256, 256, 3), 90, np.uint8))] * 25
         if name == "silent.mp4":
             pictures = [frame.yuv() for frame in read_frames(probe(folder / "short.mp4"))]
-        with VideoWriter(
-            folder / name, width=256, height=256, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
-            audio=probe(voice),
-        ) as writer:  # fmt: skip
+        encoding = Encoding(256, 256, Fraction(1, 12800), Fraction(25), BT709)
+        with VideoWriter(folder / name, encoding, audio=probe(voice)) as writer:
             for k, picture in enumerate(pictures):
                 writer.write(picture, Fraction(k, 25))
     return folder

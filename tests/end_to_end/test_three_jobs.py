@@ -18,6 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lipwright.data.corpus import Corpus
+from lipwright.data.encoder import Encoding
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.mouth import aperture, load_track, track_of
@@ -260,10 +261,8 @@ def footage(talk: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         begin = Fraction(first, 25)
-        with VideoWriter(
-            path, width=320, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709,
-            audio=probe(talk.path), audio_span_s=(begin, begin + Fraction(51, 25)),
-        ) as writer:  # fmt: skip
+        encoding, span_s = Encoding(320, 320, Fraction(1, 12800), Fraction(25), BT709), (begin, begin + Fraction(51, 25))
+        with VideoWriter(path, encoding, audio=probe(talk.path), audio_span_s=span_s) as writer:
             for j, picture in enumerate(pictures[first : first + 51]):
                 writer.write(picture, Fraction(j, 25))
     (folder / "bob" / "twin.mp4").write_bytes((folder / "ann" / "1.mp4").read_bytes())
@@ -368,9 +367,8 @@ def gap(lesson: Path, tmp_path: Path) -> Path:
     """Three seconds of the lesson whose middle second is grey."""
     path = tmp_path / "gap.mp4"
     grey = Yuv(np.full((256, 256), 120, np.uint8), *(np.full((128, 128), 128, np.uint8) for _ in range(2)))
-    with VideoWriter(
-        path, width=256, height=256, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709, audio=probe(lesson)
-    ) as writer:
+    encoding = Encoding(256, 256, Fraction(1, 12800), Fraction(25), BT709)
+    with VideoWriter(path, encoding, audio=probe(lesson)) as writer:
         for frame in read_frames(probe(lesson)):
             if frame.index == 75:
                 break

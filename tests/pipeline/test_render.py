@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lipwright.data.edits import Edit
+from lipwright.data.encoder import Encoding
 from lipwright.data.errors import InputError, OutputExistsError
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import BT709, Yuv, file_sha256, probe, read_frames
@@ -38,9 +39,8 @@ def interrupted_talk(talk_pictures: list[Yuv], talk: Any, tmp_path_factory: pyte
     """Three seconds of the talking photograph whose middle second shows no face."""
     path = tmp_path_factory.mktemp("gap") / "gap.mp4"
     grey = Yuv(np.full((320, 320), 120, np.uint8), *(np.full((160, 160), 128, np.uint8) for _ in range(2)))
-    with VideoWriter(
-        path, width=320, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709, audio=probe(talk.path)
-    ) as writer:
+    encoding = Encoding(320, 320, Fraction(1, 12800), Fraction(25), BT709)
+    with VideoWriter(path, encoding, audio=probe(talk.path)) as writer:
         for k in range(75):
             writer.write(grey if 25 <= k < 50 else talk_pictures[k], Fraction(k, 25))
     return path
