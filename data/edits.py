@@ -19,10 +19,12 @@ RAMP_S = 0.05
 """An edit sets in and fades out over this time, inside its span."""
 
 MOST_GAIN = 3.0
-"""Lips that move more than so many times as far leave the face."""
+"""Lips that move more than so many times as far leave the face: at this, half an eye distance down, and where a prediction
+closes them, 0.03 through each other."""
 
 OPENS_BEFORE_S = 0.1
-"""A mouth opens about so long before the first sound after a pause."""
+"""So long before the first sound after a pause a mouth has begun to open: the median of 76 pauses of 0.3 s and more, in
+videos of six people (a fifth of the way; the base model's: 0.08 s). After the last sound it closes at once."""
 
 SHORTEST_CLOSED_S = 0.2
 """What is left of a pause is closed if it is so long: less is a blink of the lips."""

@@ -14,6 +14,10 @@ from lipwright.data.threads import one_thread
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, PORTION_STEPS, LipSync
 
+OTHER_LIPS = 0.013
+"""Resting lips of two people differ by more, of one person in two parts of a video by less (rms of the 40 points, eye
+distances, after their middles are brought together). Measured: `docs/rendering.md`."""
+
 
 def feature_settings(lipsync: LipSync) -> FeatureSettings:
     """Return the feature settings that a model was trained with.
@@ -79,3 +83,36 @@ def predict_mouth(lipsync: LipSync, samples: Speech, speaker: Speaker) -> MouthT
 def mean_mouth(lipsync: LipSync, speaker: Speaker) -> np.ndarray:
     """Return the training mean on a person's neutral mouth, (40, 3): what a model says that has learned nothing."""
     return speaker.place(lipsync.pca_mean.cpu().numpy().reshape(-1, 3), lipsync.config.scale)
+
+
+def foreign_model(lipsync: LipSync, speaker: Speaker, sha256: str) -> str | None:
+    """Say in a line that a model was trained on another person than the one whose mouth it is to move.
+
+    Lips tell, at rest: how far a mouth opens differs as much from one recording of a person to the next.
+
+    Parameters
+    ----------
+    lipsync
+        The model. One of several speakers, or of none, such as the base model, is nobody else's.
+    speaker
+        The person in the target.
+    sha256
+        The target's; if the model was trained on it, no more is asked.
+
+    Returns
+    -------
+    str or None
+        None: the person is the same, as far as can be told.
+    """
+    sources = lipsync.config.sources
+    speakers = {source["speaker"] for source in sources}
+    if len(speakers) != 1 or sha256 in {source["sha256"] for source in sources}:
+        return None
+    theirs, own = (lips - lips.mean(0) for lips in (lipsync.neutral.cpu().numpy(), speaker.neutral))
+    if np.sqrt(np.square(theirs - own).sum(-1).mean()) <= OTHER_LIPS:
+        return None
+    opens = "is not seen to open" if speaker.scale is None else f"opens by {speaker.scale:.2f}"
+    return (
+        f"the model was trained on {speakers.pop()}, whose mouth opens by {lipsync.config.scale:.2f} eye distances; the one "
+        f"in the target {opens} and is shaped otherwise: the movement is brought to its lips and its range"
+    )

@@ -20,7 +20,7 @@ from lipwright.data.mouth import Speaker, aperture
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
 from lipwright.pipeline import predict
-from lipwright.pipeline.predict import feature_settings, load_model, predict_mouth
+from lipwright.pipeline.predict import OTHER_LIPS, feature_settings, foreign_model, load_model, predict_mouth
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,50 @@ def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
 def test_loading_gives_the_very_same_prediction(toy_run: Path, samples: np.ndarray, resting: np.ndarray) -> None:
     once, again = (predict_mouth(load_model(toy_run), samples, Speaker(resting, 0.3)).xyz[:] for _ in range(2))
     np.testing.assert_array_equal(once, again)
+
+
+# Another speaker's model ----------------------------------------------------------------------------------------------
+
+
+def owned(lipsync: LipSync, neutral: np.ndarray, *speakers: str) -> LipSync:
+    """A model of these speakers, one source each, whose lips rest so."""
+    sources = [{"path": f"{who}.mp4", "sha256": f"{k:064x}", "speaker": who} for k, who in enumerate(speakers)]
+    made = LipSync(replace(lipsync.config, sources=sources, scale=0.21))
+    made.neutral.copy_(torch.from_numpy(neutral))
+    return made
+
+
+@pytest.mark.parametrize("scale", [0.12, None])
+@pytest.mark.parametrize("differ", [0.5 * OTHER_LIPS, 0.95 * OTHER_LIPS, 1.05 * OTHER_LIPS, 4 * OTHER_LIPS])
+def test_a_model_of_somebody_with_other_lips_is_told(
+    lipsync: LipSync, resting: np.ndarray, differ: float, scale: float | None
+) -> None:
+    offset = np.random.default_rng(0).normal(size=(40, 3))
+    offset -= offset.mean(0)
+    offset *= differ / np.sqrt(np.square(offset).sum(-1).mean())
+    other = (resting + offset + (0.1, -0.05, 0.2)).astype(np.float32)  # where the mouth sits does not matter
+    told = foreign_model(owned(lipsync, resting, "ann"), Speaker(other, scale), "ab" * 32)
+    if differ < OTHER_LIPS:
+        assert told is None
+        return
+    assert told is not None
+    assert "ann, whose mouth opens by 0.21 eye distances" in told
+    assert ("opens by 0.12 and" if scale else "is not seen to open and") in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("speakers", [(), ("ann", "bob")])
+def test_nobodys_and_everybodys_model_is_no_strangers(lipsync: LipSync, resting: np.ndarray, speakers: tuple[str, ...]) -> None:
+    assert foreign_model(owned(lipsync, resting, *speakers), Speaker(1.5 * resting, 0.1), "ab" * 32) is None
+    assert foreign_model(owned(lipsync, resting, "ann"), Speaker(1.5 * resting, 0.1), "ab" * 32) is not None
+
+
+def test_footage_that_was_trained_on_is_the_models_own(lipsync: LipSync, resting: np.ndarray) -> None:
+    model = owned(lipsync, resting, "ann", "ann")
+    for k in range(2):
+        assert foreign_model(model, Speaker(1.5 * resting, 0.1), f"{k:064x}") is None
+    assert foreign_model(model, Speaker(1.5 * resting, 0.1), f"{2:064x}") is not None
+
+
+def test_the_base_model_is_nobodys(resting: np.ndarray) -> None:
+    assert foreign_model(load_model(), Speaker(1.5 * resting, 0.1), "ab" * 32) is None
