@@ -124,11 +124,13 @@ def motion_of(script: Script, samples: StoredSpeech, device: str) -> Callable[[S
     if script.mouth is not None:
         own = load_track(script.mouth)
         return lambda speaker, _: own.on(speaker)
-    from lipwright.pipeline.predict import load_model, predict_mouth
+    from lipwright.pipeline.predict import foreign_model, load_model, predict_mouth
 
     lipsync = load_model(script.model, device)
 
     def predict(speaker: Speaker, sha256: str) -> MouthTrack:
+        if warning := foreign_model(lipsync, speaker, sha256):
+            log.warning("%s", warning)
         return predict_mouth(lipsync, samples, speaker)
 
     return predict

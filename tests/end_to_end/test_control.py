@@ -1,4 +1,4 @@
-"""What people ask of a render beside the words: a part of it, a first look, more or less movement, layers, lists, two people."""
+"""What people ask of a render beside the words: a part, a first look, more movement or less, layers, lists, two people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of renders: read whole before any work, carried out one by one, and one that fails keeps nobody else from being done."""
+"""Lists of renders: read whole before any work, done one by one, and one that fails keeps no other from being done."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from lipwright.data import cache
+from lipwright.data.edits import Edit
 from lipwright.data.errors import Cancelled
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import probe, read_frames
 from lipwright.data.mouth import track_of
-from lipwright.data.edits import Edit
 from lipwright.pipeline.render import render_video, spans
 from lipwright.pipeline.settings import RenderSettings
 
