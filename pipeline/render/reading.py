@@ -46,6 +46,7 @@ SETTLING = 10
 READ = np.concatenate([LIPS, MOVING])
 
 
+@threadpool_limits.wrap(1)  # the arrays are small: threads that wait for each other take thirty times as long beside other work
 def build_bank(
     media: Media, track: FaceTrack, sha256: str, *, end_s: float | None = None, progress: Progress | None = None
 ) -> Bank:
@@ -88,6 +89,7 @@ def build_bank(
     return replace(bank, likeness=likeness, clear=known["clear"])
 
 
+@threadpool_limits.wrap(1)
 def bank_for(
     media: Media,
     track: FaceTrack,
@@ -137,7 +139,7 @@ def read_again(bank: Bank, media: Media, progress: Progress | None = None) -> np
     readings = np.full((1 + len(APART), *own.shape), np.nan)
     readings[0] = own
     colour = media.need_video().colour
-    with threadpool_limits(1), Follower() as first, Follower() as second, ThreadPoolExecutor(len(APART)) as pool:
+    with Follower() as first, Follower() as second, ThreadPoolExecutor(len(APART)) as pool:
 
         def read(row: int, picture: Yuv, time_s: float, find: Follower, window: int) -> np.ndarray | None:
             painted = paint_mouth(

@@ -12,10 +12,10 @@ from lipwright.data.follower import track_images
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import BT709, Yuv, to_rgb
 from lipwright.data.mouth import LIPS, aperture, measure_mouth
-from lipwright.pipeline.render import outside_difference
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.composite import Painted, paint_mouth
+from lipwright.pipeline.render.painting import outside_difference
 from lipwright.pipeline.render.shape import OVAL
 
 
