@@ -243,6 +243,16 @@ def test_a_head_that_is_not_seen_leaves_the_other_to_count() -> None:
     np.testing.assert_array_equal(retime(media, [(track, speaks), (gone, speaks)], 15).frames, alone)
 
 
+def test_a_pause_does_not_linger_where_nobody_is_seen() -> None:
+    unseen = np.zeros(600, bool)
+    for start in range(40, 600, 60):
+        unseen[start : start + 12] = True
+    media, track = _target(speed=np.full(600, 0.3), unseen=unseen)
+    frames = retime(media, [(track, _speech(20))], 20).frames
+    holds, skips, _ = _walk(frames)
+    assert not unseen[frames[np.concatenate([holds, skips])]].any()
+
+
 @pytest.mark.parametrize("end", ["both", "all"])
 def test_a_blink_at_the_end_is_no_dead_end(end: str) -> None:
     blinks = np.zeros(60, bool)
@@ -270,13 +280,13 @@ def test_turns_are_rare_and_where_the_head_rests() -> None:
 def test_the_plan_is_the_cheapest() -> None:
     """All ways through half a dozen frames, tried one by one."""
     rng = np.random.default_rng(8)
-    for _ in range(6):
+    for _ in range(20):
         speed = rng.uniform(0, 0.3, 5)
-        media, track = _target(speed=speed)
-        speaks = np.repeat(rng.random(7) < 0.5, 4)
-        plan = retime(media, [(track, speaks)], 0.27)
+        media, track = _target("10", speed=speed)
+        speaks = np.repeat(rng.random(7) < 0.5, 10)
+        plan = retime(media, [(track, speaks)], 0.65)
         shown = head_speed(track.times_s, track.pose.to_pixels(HEAD)[:, :, :2], track.pose.scale, np.zeros(1, int))
-        silent = ~speaks[np.arange(7) * 4]
+        silent = ~speaks[np.arange(7) * 10]
 
         def cost(ways: tuple[str, ...], v: np.ndarray = shown, silent: np.ndarray = silent) -> tuple[float, list[int]] | None:
             at, direction, total, frames = 0, 1, 0.0, [0]
@@ -284,7 +294,7 @@ def test_the_plan_is_the_cheapest() -> None:
                 if way == "hold":
                     if k and ways[k - 1] == "hold":
                         return None
-                    total += CHANGE + (v[at] * 0.04 / VISIBLE) ** 2
+                    total += CHANGE + (v[at] * 0.1 / VISIBLE) ** 2
                 elif way == "turn":
                     total += TURN + (v[at] * BOUNCE_S / VISIBLE) ** 2
                     direction = -direction
@@ -292,11 +302,11 @@ def test_the_plan_is_the_cheapest() -> None:
                 if not 0 <= at + step < 5:
                     return None
                 if way == "two":
-                    total += CHANGE + (v[at + direction] * 0.04 / VISIBLE) ** 2
+                    total += CHANGE + (v[at + direction] * 0.1 / VISIBLE) ** 2
                 at += step
                 frames.append(at)
                 if silent[k + 1]:
-                    total += 0.04 * (v[at] / RESTING) ** 2
+                    total += 0.1 * (v[at] / RESTING) ** 2
             left = (4 - at if direction > 0 else at) / 4
             return total - TURN * left, frames
 
@@ -325,7 +335,7 @@ def test_blinks_are_judged_by_the_persons_own_eyes() -> None:
     blinks = np.zeros(200, bool)
     blinks[100:104] = True
     _, track = _target(speed=np.zeros(200), blinks=blinks)
-    half_shut = track.blendshapes + np.float32(0.25)
+    half_shut = track.blendshapes + np.float32(0.35)
     _, sleepy = _target(speed=np.zeros(200), blinks=blinks)
     sleepy.blendshapes[:] = half_shut
     for judged in (track, sleepy):
