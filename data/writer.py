@@ -107,7 +107,8 @@ class VideoWriter:
             # MP4 notes a late start in ticks of the whole movie, 1 ms unless told: too coarse for exact timestamps.
             ticks = encoding.time_base.denominator * -(-90_000 // encoding.time_base.denominator)
             options = {"movflags": "+faststart", "movie_timescale": str(ticks)} if suffix != ".mkv" else {}
-            self._container = av.open(str(self._partial.absolute()), "w", options=options)
+            form = "matroska" if suffix == ".mkv" else "mov" if suffix == ".mov" else "mp4"  # FFmpeg's own .m4v has no HEVC
+            self._container = av.open(str(self._partial.absolute()), "w", format=form, options=options)
         self._container.metadata.update(tags or {})
         self._video: Any = self._container.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
         self._video.time_base = encoding.time_base
