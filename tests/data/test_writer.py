@@ -154,6 +154,17 @@ def test_sound_is_kept_where_players_read_it(encode: Make, bars: Make, source: s
         np.testing.assert_array_equal(written[:, : clock.shape[1]], clock)
 
 
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_damaged_sound_is_copied_as_far_as_it_goes(encode: Make, bars: Make, tone, suffix: str) -> None:
+    path = encode("sound.ts", audio=[(Fraction(0), tone(5.0, 48000))])
+    content = bytearray(path.read_bytes())
+    for at in range(len(content) // 4, len(content) - 3000, 9000):
+        content[at : at + 1500] = np.random.default_rng(at).integers(0, 255, 1500, dtype=np.uint8).tobytes()
+    path.write_bytes(content)
+    out = probe(bars("25", frames=25, audio=probe(path), name=f"out{suffix}"))
+    assert len(read_speech(out)) > 2.5 * SAMPLE_RATE_HZ
+
+
 @pytest.mark.parametrize("name", ["sound.mkv", "sound.mov"])
 def test_gaps_in_pcm_are_silence(encode: Make, bars: Make, name: str) -> None:
     """MOV keeps no times of PCM: without the silence all after it would come early."""
