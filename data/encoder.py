@@ -31,6 +31,8 @@ INTRA: tuple[Codec, ...] = ("prores", "png")
 CRF = {"h264": 18, "hevc": 20}
 """Quality where none is asked for: about the same PSNR (docs/formats.md)."""
 
+LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
+
 SPAN_FRAMES = 250
 """Frames of a span. x264 and x265 begin anew after so many at the latest anyway: the key frame costs nothing."""
 
@@ -56,6 +58,7 @@ class Layer:
         plane: Any
         for plane, values in zip(picture.planes, (self.yuv.y, self.yuv.u, self.yuv.v, self.alpha), strict=True):
             np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width] = values
+        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
         picture.colorspace, picture.color_range = colour.matrix, colour.range
         return picture
 
@@ -119,7 +122,7 @@ class Encoding:
         if self.codec != "png":
             context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
             context.colorspace = self.colour.matrix
-            context.color_range = 1 if self.codec == "prores" else self.colour.range
+            context.color_range = LIMITED_RANGE if self.codec == "prores" else self.colour.range
 
     def open(self) -> Any:
         """Return an encoder, open."""
@@ -142,16 +145,19 @@ class Encoding:
             raise ValueError(f"Expected pictures without alpha for {self.codec}, got a Layer.")
         if self.codec not in INTRA:
             frame = picture.to_picture(self.colour)
-        elif self.codec == "prores":
-            frame = self._opaque(picture).to_picture(self.colour).reformat(format=PIXELS["prores"], dst_color_range=1)
         else:
-            frame = self._opaque(picture).to_picture(self.colour).reformat(format=PIXELS["png"], dst_color_range=FULL_RANGE)
-            frame.colorspace = UNSPECIFIED
+            layer = picture if isinstance(picture, Layer) else Layer(picture, np.full_like(picture.y, 255))
+            span = FULL_RANGE if self.codec == "png" else LIMITED_RANGE
+            frame = layer.to_picture(self.colour).reformat(format=PIXELS[self.codec], dst_color_range=span)
+        plane: Any
+        if self.codec == "png":  # a stated gamma would change how viewers show it
+            frame.color_primaries = frame.color_trc = frame.colorspace = UNSPECIFIED
+        elif self.codec == "prores":  # FFmpeg makes 255 of 8 bits 1020 of 10, a little transparent
+            plane = frame.planes[3]
+            rows = np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2)
+            rows[: self.height, : self.width] = (layer.alpha.astype(np.uint32) * 1023 + 127) // 255
         frame.pts, frame.time_base = pts, self.time_base
         return frame
-
-    def _opaque(self, picture: Yuv | Layer) -> Layer:
-        return picture if isinstance(picture, Layer) else Layer(picture, np.full_like(picture.y, 255))
 
 
 @dataclass(frozen=True)

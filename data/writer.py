@@ -5,6 +5,7 @@ Nothing half-written is left behind: what is written grows under a temporary nam
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ from lipwright.data.encoder import ENCODERS, INTRA, Codec, Encoding, Layer, Pack
 from lipwright.data.errors import InputError
 from lipwright.data.media import Media, VideoStream, Yuv
 from lipwright.data.soundtrack import Mix, sound_packets
+
+log = logging.getLogger(__name__)
 
 HOLDS: dict[str, tuple[Codec, ...]] = {
     ".mp4": ("h264", "hevc"),
@@ -107,7 +110,8 @@ class VideoWriter:
             # MP4 notes a late start in ticks of the whole movie, 1 ms unless told: too coarse for exact timestamps.
             ticks = encoding.time_base.denominator * -(-90_000 // encoding.time_base.denominator)
             options = {"movflags": "+faststart", "movie_timescale": str(ticks)} if suffix != ".mkv" else {}
-            self._container = av.open(str(self._partial.absolute()), "w", options=options)
+            form = {".mkv": "matroska", ".mov": "mov"}.get(suffix, "mp4")  # what FFmpeg makes of .m4v has no HEVC
+            self._container = av.open(str(self._partial.absolute()), "w", format=form, options=options)
         self._container.metadata.update(tags or {})
         self._video: Any = self._container.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
         self._video.time_base = encoding.time_base
@@ -168,7 +172,10 @@ class VideoWriter:
 
     def _mux_sound(self, until: Fraction | None = None) -> None:
         while self._waiting is not None and (until is None or self._waiting[0] <= until):
-            self._mux(self._waiting[1])
+            try:
+                self._mux(self._waiting[1])
+            except av.error.InvalidDataError as error:
+                log.debug("%s: a packet of sound at %s s is left out: %s", self.path, self._waiting[0], error)
             self._waiting = next(self._sound, None)
 
     def close(self) -> None:

@@ -230,6 +230,7 @@ def encode(tmp_path: Path) -> Callable[..., Path]:
         audio_codec: str = "aac",
         audio_rate_hz: int = 48000,
         layout: str = "mono",
+        audio_options: dict[str, str] | None = None,
     ) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w", options=container_options or {}) as container:
@@ -248,7 +249,7 @@ def encode(tmp_path: Path) -> Callable[..., Path]:
                 if turn_degrees:
                     stream.set_display_rotation(turn_degrees)
             if audio:
-                sound: Any = container.add_stream(audio_codec, rate=audio_rate_hz, layout=layout)
+                sound: Any = container.add_stream(audio_codec, rate=audio_rate_hz, layout=layout, options=audio_options)
             if video:
                 for time, shown in pictures:
                     shown.pts, shown.time_base = round(time / time_base), time_base
@@ -276,7 +277,9 @@ def _encode_sound(
             if not context.format.is_planar:
                 block = np.ascontiguousarray(block.T.reshape(1, -1))
             form = context.format.name
-            if form.startswith("s16"):
+            if form.startswith("u8"):
+                block = np.round(127.5 + 127 * block).astype(np.uint8)
+            elif form.startswith("s16"):
                 block = np.round(block * 32767).astype(np.int16)
             elif form.startswith("s32"):
                 block = np.round(block * 2147483000.0).astype(np.int32)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
-from lipwright.data.encoder import Encoding
+from lipwright.data.audio import SAMPLE_RATE_HZ, read_blocks, read_speech
+from lipwright.data.encoder import INTRA, Codec, Encoding, Layer, Packets, encode
 from lipwright.data.errors import InputError, MediaError
-from lipwright.data.media import BT709, Media, Yuv, probe, read_frames
-from lipwright.data.writer import CONTAINERS, VideoWriter
+from lipwright.data.media import BT709, Media, VideoStream, Yuv, probe, read_frames, to_rgb
+from lipwright.data.writer import CONTAINERS, VideoWriter, codec_for
 
 Make = Callable[..., Path]
+LIKE = VideoStream(64, 48, 0, Fraction(25), Fraction(1, 12800), Fraction(0), "h264", 5.0, BT709)
 EVENTS_S = tuple(Fraction(n, 100) for n in (60, 144, 240, 332, 424))
 """Flash and click, together. Multiples of 40 ms: each falls on a frame at 25 frames/s."""
 
@@ -92,18 +98,117 @@ def test_rates_that_aac_lacks_become_near_ones(wav, tone, bars: Make, given_hz: 
     assert 2 * np.argmax(np.abs(np.fft.rfft(samples[: SAMPLE_RATE_HZ // 2]))) == pytest.approx(440, abs=4)
 
 
-@pytest.mark.parametrize(
-    ("codec", "rate_hz", "layout"),
-    [("flac", 96000, "stereo"), ("libmp3lame", 44100, "stereo"), ("libopus", 48000, "mono"), ("ac3", 48000, "5.1(side)")],
-)
-def test_other_codecs_are_encoded_at_their_own_rate(
-    encode: Make, tone, bars: Make, codec: str, rate_hz: int, layout: str
-) -> None:
+SOURCES = {
+    "mp3": ("sound.mp3", "libmp3lame", 44100, "stereo"),
+    "mp3, 8 kHz": ("sound.mp3", "libmp3lame", 8000, "mono"),
+    "flac": ("sound.flac", "flac", 44100, "stereo"),
+    "flac, 96 kHz": ("sound.flac", "flac", 96000, "mono"),
+    "alac": ("sound.m4a", "alac", 44100, "stereo"),
+    "opus": ("sound.ogg", "libopus", 48000, "stereo"),
+    "opus in mkv": ("sound.mkv", "libopus", 48000, "mono"),
+    "vorbis": ("sound.mkv", "vorbis", 44100, "stereo"),
+    "ac3": ("sound.ac3", "ac3", 48000, "5.1"),
+    "eac3": ("sound.eac3", "eac3", 48000, "stereo"),
+    "u8": ("sound.wav", "pcm_u8", 44100, "mono"),
+    "s16": ("sound.wav", "pcm_s16le", 22050, "mono"),
+    "s24": ("sound.wav", "pcm_s24le", 96000, "stereo"),
+    "f32": ("sound.wav", "pcm_f32le", 48000, "stereo"),
+    "s16be": ("sound.aiff", "pcm_s16be", 44100, "stereo"),
+}
+PCM = {"u8", "s16", "s24", "f32", "s16be"}
+KEPT = {
+    ".mp4": {"mp3", "flac", "flac, 96 kHz"},
+    ".m4v": {"mp3", "flac", "flac, 96 kHz"},
+    ".mov": PCM | {"mp3", "mp3, 8 kHz", "alac", "ac3", "eac3"},
+    ".mkv": set(SOURCES),
+}
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_sound_is_kept_where_players_read_it(encode: Make, bars: Make, source: str, suffix: str) -> None:
+    name, codec, rate_hz, layout = SOURCES[source]
     channels = {"mono": 1, "stereo": 2}.get(layout, 6)
-    given = [(Fraction(0), tone(1.0, rate_hz, 440.0, channels))]
-    path = encode("sound.mkv", audio=given, audio_codec=codec, audio_rate_hz=rate_hz, layout=layout)
-    kind = probe(bars("25", frames=25, audio=probe(path))).need_audio()
-    assert (kind.codec, kind.rate_hz, kind.channels) == ("aac", rate_hz, channels)
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (channels, rate_hz)).astype(np.float32)
+    strict = {"strict": "experimental"} if codec == "vorbis" else {}
+    audio = {"audio_codec": codec, "audio_rate_hz": rate_hz, "layout": layout, "audio_options": strict}
+    given = probe(encode(name, audio=[(Fraction(0), noise)], **audio))
+    out = probe(bars("25", frames=25, audio=given, name=f"out{suffix}"))
+    kind = out.need_audio()
+    assert (kind.rate_hz, kind.channels) == (given.need_audio().rate_hz, channels)
+    if source not in KEPT[suffix]:
+        assert kind.codec == "aac"
+        return
+    assert kind.codec == given.need_audio().codec
+    assert b"".join(packets(out.path)) == b"".join(packets(given.path))
+    clock = np.concatenate([b for _, b in read_blocks(given)], 1)
+    written = np.concatenate([b for _, b in read_blocks(out)], 1)  # MP3: and what its last packet was filled up with
+    early = next(read_frames(out, threads=1)).time * rate_hz
+    if suffix == ".mkv" and kind.codec == "mp3float":  # it cannot say that MP3's first samples are not to be heard
+        assert 0 < early < 1200
+        settled, most = 1152, rate_hz // 1000  # and has times in milliseconds
+        shifts = range(round(early) - most, round(early) + most + 1)
+        assert any(np.array_equal(written[:, s : s + clock.shape[1]][:, settled:], clock[:, settled:]) for s in shifts)
+    else:
+        assert early == 0
+        np.testing.assert_array_equal(written[:, : clock.shape[1]], clock)
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_damaged_sound_is_copied_as_far_as_it_goes(encode: Make, bars: Make, tone, suffix: str) -> None:
+    path = encode("sound.ts", audio=[(Fraction(0), tone(5.0, 48000))])
+    content = bytearray(path.read_bytes())
+    for at in range(len(content) // 4, len(content) - 3000, 9000):
+        content[at : at + 1500] = np.random.default_rng(at).integers(0, 255, 1500, dtype=np.uint8).tobytes()
+    path.write_bytes(content)
+    out = probe(bars("25", frames=25, audio=probe(path), name=f"out{suffix}"))
+    assert len(read_speech(out)) > 2.5 * SAMPLE_RATE_HZ
+
+
+@pytest.mark.parametrize("name", ["sound.mkv", "sound.mov"])
+def test_gaps_in_pcm_are_silence(encode: Make, bars: Make, name: str) -> None:
+    """MOV keeps no times of PCM: without the silence all after it would come early."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 48000)).astype(np.float32)
+    blocks = [(Fraction(0), noise), (Fraction(5, 2), noise)]
+    given = probe(encode("gap.mkv", audio=blocks, audio_codec="pcm_s16le"))
+    out = probe(bars("25", frames=90, audio=given, name=name))
+    assert out.need_audio().codec == "pcm_s16le"
+    np.testing.assert_array_equal(read_speech(out), read_speech(given))
+
+
+class Chirps:
+    """Sound that is made as it is written; it counts how much was asked for."""
+
+    rate_hz = 44100
+    channels = 2
+
+    def __init__(self, duration_s: int) -> None:
+        self.duration_s, self.asked_s = duration_s, 0
+
+    def blocks(self) -> Iterator[tuple[Fraction, np.ndarray]]:
+        for second in range(self.duration_s):
+            self.asked_s = second + 1
+            time = np.arange(self.rate_hz) / self.rate_hz
+            left = 0.3 * np.sin(2 * np.pi * 440 * (second + 1) * time)
+            yield Fraction(second), np.stack([left, 0 * left]).astype(np.float32)
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_sound_may_be_made_as_it_is_written(tmp_path: Path, picture, suffix: str) -> None:
+    sound = Chirps(20)
+    with writer_of(tmp_path / f"out{suffix}", sound) as writer:
+        write_frames(writer, picture, 25 * 10)
+        assert sound.asked_s < 14  # the encoder looks ahead, no more
+    assert sound.asked_s == 20
+    out = probe(tmp_path / f"out{suffix}")
+    kind = out.need_audio()
+    assert (kind.codec, kind.rate_hz, kind.channels) == ("aac", 44100, 2)
+    written = np.concatenate([b for _, b in read_blocks(out)], 1)
+    assert written.shape[1] == pytest.approx(20 * 44100, abs=1100)
+    for second in (0, 7, 19):
+        spectrum = np.abs(np.fft.rfft(written[:, 44100 * second + 11025 : 44100 * second + 33075], axis=1))
+        assert 2 * np.argmax(spectrum[0]) == pytest.approx(440 * (second + 1), abs=4)
+        assert spectrum[1].max() < 0.01 * spectrum[0].max()
 
 
 def test_sound_longer_than_the_picture_is_written_whole(wav, tone, bars: Make) -> None:
@@ -207,6 +312,185 @@ def test_a_gap_in_the_sound_does_not_shift_what_comes_after(encode: Make, tmp_pa
     np.testing.assert_allclose(offsets_s(tmp_path / "out.mp4"), before, atol=0.003)
 
 
+# Spans ----------------------------------------------------------------------------------------------------------------
+
+LENGTHS = (1, 2, 3, 11, 1, 6)
+
+
+def spans_of(encoding: Encoding, clock: Any, picture: Callable[..., Yuv]) -> list[Packets]:
+    """Encode the clock's 24 frames in spans of `LENGTHS`."""
+    frames = iter([(picture(64, 48, k), round(t / encoding.time_base)) for k, t in enumerate(clock.times)])
+    return [encode(encoding, islice(frames, length)) for length in LENGTHS]
+
+
+def write_spans(path: Path, encoding: Encoding, spans: list[Packets], **more: Any) -> Path:
+    with VideoWriter(path, encoding, **more) as writer:
+        for span in spans:
+            writer.append(span)
+    return path
+
+
+def planes_of(path: Path) -> list[tuple[np.ndarray, ...]]:
+    return [(f.yuv().y, f.yuv().u, f.yuv().v) for f in read_frames(probe(path), threads=1)]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_joined_spans_are_one_video(tmp_path: Path, clock, picture, codec: Codec, suffix: str) -> None:
+    encoding = Encoding(64, 48, clock.time_base, clock.rate, BT709, codec)
+    spans = spans_of(encoding, clock, picture)
+    path = write_spans(tmp_path / f"whole{suffix}", encoding, spans)
+    media = probe(path)
+    near = Fraction(1, 1000) if suffix == ".mkv" else 0  # its timestamps are in milliseconds
+    times = [f.time for f in read_frames(media, threads=1)]
+    assert len(times) == 24
+    assert all(abs(t - wanted) <= near for t, wanted in zip(times, clock.times, strict=True))
+    with av.open(str(path)) as container:
+        made = [p for p in container.demux(video=0) if p.size]
+    if suffix != ".mkv":  # it keeps no DTS
+        assert all(p.dts <= p.pts for p in made)
+        assert all(a.dts < b.dts for a, b in pairwise(made))
+        assert [p.pts * p.time_base for p in made] == [t * encoding.time_base for span in spans for t in span.pts.tolist()]
+
+    # the same pictures as each span's own, and the first of each found by seeking
+    joined = planes_of(path)
+    alone = [p for k, span in enumerate(spans) for p in planes_of(write_spans(tmp_path / f"{k}.mp4", encoding, [span]))]
+    for one, other in zip(joined, alone, strict=True):
+        for plane, own in zip(one, other, strict=True):
+            np.testing.assert_array_equal(plane, own)
+    first = 0
+    for length in LENGTHS:
+        sought = next(read_frames(media, threads=1, from_pts=round((times[first] + media.zero) / media.need_video().time_base)))
+        np.testing.assert_array_equal(sought.yuv().y, joined[first][0])
+        with av.open(str(path)) as container:
+            container.seek(sought.pts, stream=container.streams.video[0])
+            found = next(container.decode(video=0)).pts  # FFmpeg seeks in MP4 by DTS
+            assert found == sought.pts or (not clock.constant and found < sought.pts)
+        first += length
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_decoders_have_nothing_to_say_about_joins(tmp_path: Path, clock, picture, codec: Codec) -> None:
+    encoding = Encoding(64, 48, clock.time_base, clock.rate, BT709, codec)
+    path = write_spans(tmp_path / "whole.mp4", encoding, spans_of(encoding, clock, picture))
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture(local=False) as said, av.open(str(path)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 24
+    finally:
+        av.logging.set_level(level)
+    assert said == []
+
+
+def test_hevc_is_tagged_as_quicktime_wants_it(tmp_path: Path, clock, picture) -> None:
+    encoding = Encoding(64, 48, clock.time_base, clock.rate, BT709, "hevc")
+    for suffix in (".mp4", ".m4v", ".mov"):
+        with av.open(str(write_spans(tmp_path / f"out{suffix}", encoding, spans_of(encoding, clock, picture)))) as container:
+            assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_spans_and_sound_are_interleaved(tmp_path: Path, wav, tone, picture, suffix: str) -> None:
+    """A player that reads from the front has both when it needs them."""
+    encoding = Encoding(64, 48, Fraction(1, 12800), Fraction(25), BT709)
+    spans = [encode(encoding, [(picture(64, 48, k), 512 * k) for k in range(b, b + 100)]) for b in range(0, 300, 100)]
+    path = write_spans(tmp_path / f"out{suffix}", encoding, spans, audio=probe(wav(tone(12.0, 48000), 48000)))
+    with av.open(str(path)) as container:
+        read = sorted((p.pos, p.stream.type, float(p.pts * p.time_base)) for p in container.demux() if p.size)
+    assert sum(kind == "video" for _, kind, _ in read) == 300
+    reached = {"video": 0.0, "audio": 0.0}
+    for _, kind, time in read:
+        reached[kind] = max(reached[kind], time)
+        assert abs(reached["video"] - reached["audio"]) < 1.2
+
+
+def test_a_span_that_comes_too_late_is_refused(tmp_path: Path, picture) -> None:
+    encoding = Encoding(64, 48, Fraction(1, 12800), Fraction(25), BT709)
+    first, second = (encode(encoding, [(picture(64, 48, k), 512 * k) for k in range(b, b + 5)]) for b in (0, 5))
+    with pytest.raises(ValueError, match="Expected times that increase, got tick 0 after 4608"):
+        write_spans(tmp_path / "out.mp4", encoding, [second, first])
+    assert list(tmp_path.iterdir()) == []
+
+
+# Alpha, and folders of pictures ---------------------------------------------------------------------------------------
+
+
+def layer_of(picture: Yuv, index: int) -> Layer:
+    return Layer(picture, np.full_like(picture.y, 10 * index))
+
+
+def write_layers(path: Path, picture: Callable[..., Yuv], codec: Codec, count: int = 12, **more: Any) -> Path:
+    encoding = Encoding(64, 48, Fraction(1, 12800), Fraction(25), BT709, codec)
+    layers = [(layer_of(picture(64, 48, k), k), 512 * k) for k in range(count)]
+    return write_spans(path, encoding, [encode(encoding, layers[:5]), encode(encoding, layers[5:])], **more)
+
+
+def test_prores_has_the_times_the_alpha_and_the_sound(tmp_path: Path, picture, wav, tone) -> None:
+    sound = probe(wav(tone(0.5, 48000), 48000))
+    path = write_layers(tmp_path / "layer.mov", picture, "prores", audio=sound)
+    media = probe(path)
+    assert (media.need_video().codec, media.need_video().colour) == ("prores", BT709)
+    assert media.need_audio().codec == "pcm_f32le"
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "ap4h"
+        frames = list(container.decode(video=0))
+    assert [f.pts * f.time_base for f in frames] == [Fraction(k, 25) for k in range(12)]
+    alpha = [f.reformat(format="rgba").to_ndarray()[..., 3] for f in frames]
+    np.testing.assert_allclose([a.mean() for a in alpha], 10 * np.arange(12), atol=0.5)
+
+
+def test_without_a_suffix_it_is_a_folder_of_pictures(tmp_path: Path, picture, wav, tone) -> None:
+    import cv2
+
+    sound = probe(wav(tone(0.5, 48000), 48000))
+    path = write_layers(tmp_path / "100 % frames", picture, "png", audio=sound)
+    assert sorted(p.name for p in path.iterdir()) == [f"{k:06}.png" for k in range(12)]
+    for k in range(12):
+        bgra = cv2.imdecode(np.fromfile(path / f"{k:06}.png", np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(bgra[..., 2::-1], to_rgb(picture(64, 48, k).to_picture(BT709)))
+        assert (bgra[..., 3] == 10 * k).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["100 % frames", "sound.wav"]
+
+
+def test_a_folder_of_pictures_replaces_an_older_one(tmp_path: Path, picture) -> None:
+    write_layers(tmp_path / "frames", picture, "png", 12)
+    with pytest.raises(RuntimeError), VideoWriter(tmp_path / "frames", Encoding.like(LIKE, codec="png")) as writer:
+        write_frames(writer, picture, 3)
+        raise RuntimeError
+    assert len(list((tmp_path / "frames").iterdir())) == 12
+    write_layers(tmp_path / "frames", picture, "png", 7)
+    assert len(list((tmp_path / "frames").iterdir())) == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["frames"]
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path, picture) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.png").touch()
+    with pytest.raises(InputError, match=r"holiday holds other files \(beach\.png\)"):
+        write_layers(tmp_path / "holiday", picture, "png")
+    assert [p.name for p in tmp_path.rglob("*")] == ["holiday", "beach.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha", "codec"),
+    [("a.mp4", False, None), ("a.mov", False, None), ("a.MOV", True, "prores"), ("a", False, "png"), ("a", True, "png")],
+)
+def test_the_name_says_the_codec(name: str, alpha: bool, codec: Codec | None) -> None:
+    assert codec_for(Path(name), alpha=alpha) == codec
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.m4v", "a.mkv"])
+@pytest.mark.parametrize("codec", INTRA)
+def test_alpha_in_other_containers_is_refused_in_words(tmp_path: Path, picture, name: str, codec: Codec) -> None:
+    said = rf"{name}: cannot write a layer with alpha to \{name[1:]}; use \.mov \(ProRes 4444\), or no suffix"
+    with pytest.raises(InputError, match=said):
+        codec_for(tmp_path / name, alpha=True)
+    with pytest.raises(InputError, match=said):
+        write_layers(tmp_path / name, picture, codec)
+    assert list(tmp_path.iterdir()) == []
+
+
 # Metadata -------------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +578,41 @@ def test_a_name_that_cannot_be_given_leaves_nothing_behind(tmp_path: Path, pictu
     with pytest.raises(OSError), writer_of(tmp_path / "out.mp4") as writer:  # noqa: PT011
         write_frames(writer, picture, 3)
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+FULL = """
+import resource, signal, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from lipwright.data.encoder import Encoding, encode
+from lipwright.data.media import BT709, Yuv
+from lipwright.data.writer import VideoWriter
+
+path, codec, most = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rng = np.random.default_rng(0)
+encoding = Encoding(320, 240, Fraction(1, 12800), Fraction(25), BT709, codec)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    with VideoWriter(path, encoding) as writer:
+        for first in range(0, 60, 10):
+            planes = [rng.integers(0, 255, size, dtype=np.uint8) for size in ((240, 320), (120, 160), (120, 160))]
+            writer.append(encode(encoding, [(Yuv(*planes), 512 * k) for k in range(first, first + 10)]))
+except OSError as error:
+    print(type(error).__name__, error.filename, error.strerror)
+"""
+"""A video of megabytes where a file may have so many bytes; writing beyond fails as on a full disk."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits a file's size by POSIX")
+@pytest.mark.parametrize("most", [0, 1000, 200_000])
+@pytest.mark.parametrize(("name", "codec"), [("out.mp4", "h264"), ("out.mkv", "h264"), ("out.mov", "prores"), ("out", "png")])
+def test_a_full_disk_is_told_with_the_name_and_leaves_nothing(tmp_path: Path, name: str, codec: str, most: int) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path / name), codec, str(most)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"OSError {tmp_path / name} File too large\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_time_that_does_not_increase_is_an_error(tmp_path: Path, picture) -> None:
