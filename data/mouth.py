@@ -199,7 +199,7 @@ class MouthTrack:
         """
         step, count, around = (times_s - self.start_s) * STEP_HZ, len(self.valid), math.ceil(LONGEST_GAP_S * STEP_HZ)
         first = int(np.clip(np.floor(step.min(initial=count)) - around, 0, count))
-        end = int(np.clip(np.ceil(step.max(initial=0)) + around + 1, first, count))
+        end = int(np.clip(np.ceil(step.max(initial=0)) + around, first, count))
         known_s, xyz = self.steps(first, end)
         return interpolate(known_s, xyz, self.valid[first:end], times_s)
 

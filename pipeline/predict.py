@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_limits
 from lipwright.data.audio import Speech
 from lipwright.data.features import HOP, FeatureSettings, compute_features, gain_for
 from lipwright.data.mouth import MouthTrack, Speaker, store_mouths
-from lipwright.data.threads import one_thread
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, PORTION_STEPS, LipSync
 
@@ -72,7 +71,7 @@ def predict_mouth(lipsync: LipSync, samples: Speech, speaker: Speaker) -> MouthT
     """
     settings, scale = feature_settings(lipsync), lipsync.config.scale
     count = 1 + len(samples) // HOP
-    with one_thread(), threadpool_limits(1):  # faster, and the very same numbers however many cores there are
+    with threadpool_limits(1):  # faster, and the very same numbers however many cores there are
         gain = gain_for(samples, settings)
         spans = ((start, min(start + PORTION_STEPS, count)) for start in range(0, count, PORTION_STEPS))
         heard = (compute_features(samples, settings, gain=gain, steps=span) for span in spans)

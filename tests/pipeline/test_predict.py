@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from lipwright.data.audio import StoredSpeech
 from lipwright.data.features import FeatureSettings, compute_features
@@ -120,6 +121,17 @@ def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
 def test_loading_gives_the_very_same_prediction(toy_run: Path, samples: np.ndarray, resting: np.ndarray) -> None:
     once, again = (predict_mouth(load_model(toy_run), samples, Speaker(resting, 0.3)).xyz[:] for _ in range(2))
     np.testing.assert_array_equal(once, again)
+
+
+def test_the_number_of_threads_changes_no_bit(babble: Callable[..., np.ndarray], resting: np.ndarray) -> None:
+    """What is computed from a prediction can be named by its hash."""
+    said, before = [], torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with threadpool_limits(threads):
+            said.append(predict_mouth(load_model(), babble(12.0), Speaker(resting, 0.3)).xyz[:])
+    torch.set_num_threads(before)
+    np.testing.assert_array_equal(*said)
 
 
 # Another speaker's model ----------------------------------------------------------------------------------------------
