@@ -285,7 +285,6 @@ class _Footage:
             To show it again, the next, the one after that, and to turn. Rows are directions, the second mirrored: both go to
             the right.
         """
-
         speed, times_s = self.speed, self.times_s
         hold = self.hold + _jump(speed, interval_s)
         one = _jump((speed[1:] + speed[:-1]) / 2, np.diff(times_s) - interval_s)
