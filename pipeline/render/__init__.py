@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ from lipwright.pipeline.settings import RenderSettings
 
 PREVIEW_S = 10.0
 """Length of a preview."""
+
+MICROSECONDS = 1_000_000
+"""Times are given in decimals: 3.2 s is meant exactly, and as a float it is a little more."""
 
 LAYERS: dict[str, Codec] = {".mov": "prores", "": "png"}
 """What a mouth layer is encoded as, by the ending of its name; one without is a folder of pictures."""
@@ -197,7 +201,7 @@ def _require_writable(out: Path, inputs: list[Path], settings: RenderSettings, f
     if out.exists() and any(out.samefile(path) for path in inputs if path.exists()):
         raise InputError(f"{out} is an input; choose another --out")
     endings: Iterable[str] = LAYERS if settings.alpha else CONTAINERS
-    if out.suffix.lower() not in endings or out.is_dir() == bool(out.suffix):
+    if out.suffix.lower() not in endings or (out.suffix and out.is_dir()):
         named = ", ".join(ending or "no suffix (a folder of PNG files)" for ending in endings)
         raise InputError(f"{out}: cannot write such a file; give --out a name that ends in {named}")
 
@@ -210,7 +214,7 @@ def _span_of(settings: RenderSettings, length_s: float) -> tuple[Fraction, Fract
         end_s = min(end_s, start_s + PREVIEW_S)
     if start_s >= end_s:
         raise InputError(f"the sound ends at {length_s:.2f} s, before the start at {start_s:g} s; give an earlier --start")
-    return Fraction(start_s), Fraction(end_s)
+    return Fraction(start_s).limit_denominator(MICROSECONDS), Fraction(end_s).limit_denominator(MICROSECONDS)
 
 
 def _plan(media: Media, roles: list[Role], settings: RenderSettings, start_s: Fraction, end_s: Fraction) -> Plan:
@@ -219,7 +223,7 @@ def _plan(media: Media, roles: list[Role], settings: RenderSettings, start_s: Fr
         plan = retime(media, [(role.track, role.speaks) for role in roles], end_s)
     else:
         plan = play_in_order(media, roles[0].track.pts, end_s)
-    shown = plan.times_s >= float(start_s) if start_s else np.ones(len(plan), bool)
+    shown = plan.ticks >= ceil((start_s + plan.zero) / plan.time_base) if start_s else np.ones(len(plan), bool)
     return replace(plan, frames=plan.frames[shown], ticks=plan.ticks[shown])
 
 

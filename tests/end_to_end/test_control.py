@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from lipwright.data.encoder import Encoding
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.mouth import aperture, load_track, measure_mouth, track_of
@@ -228,9 +229,7 @@ def test_two_people_say_each_their_own(
     lipwright: Any, talk: Any, talk_pictures: list[Yuv], talk_track: FaceTrack, mouth: Path, tmp_path: Path
 ) -> None:
     """The left one says the talk, the right one half a second later; each moves as their own sound, and the mix is heard."""
-    with VideoWriter(
-        tmp_path / "two.mp4", width=640, height=320, time_base=Fraction(1, 12800), rate=Fraction(25), colour=BT709
-    ) as writer:
+    with VideoWriter(tmp_path / "two.mp4", Encoding(640, 320, Fraction(1, 12800), Fraction(25), BT709)) as writer:
         for k, left in enumerate(talk_pictures):
             right = talk_pictures[-1 - k]
             planes = (np.hstack(pair) for pair in zip(vars(left).values(), vars(right).values(), strict=True))
