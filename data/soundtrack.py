@@ -28,6 +28,9 @@ COPIED = {
 }
 """Sound that is copied as it is, packet by packet; all other becomes AAC."""
 
+PREROLL_S = Fraction(1, 10)
+"""Decoders want at most so much before the first sample that is heard; what a file hides before that is not copied."""
+
 MP3_RATE_HZ = 16_000
 """MP4 has no number for MP3 of a lower rate."""
 
@@ -115,6 +118,8 @@ def _copied(audio: Media, stream: Any) -> Iterator[Packet]:
             # Move the sound onto the clock whose zero is the earlier of its file's two streams.
             shift = round(audio.zero / packet.time_base)
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            if (packet.pts + (packet.duration or 0)) * packet.time_base < -PREROLL_S:
+                continue
             packet.stream = stream
             yield packet.pts * packet.time_base, packet
 

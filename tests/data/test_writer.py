@@ -155,6 +155,20 @@ def test_sound_is_kept_where_players_read_it(encode: Make, bars: Make, source: s
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
+def test_sound_that_a_file_hides_stays_hidden(encode: Make, bars: Make, tone, suffix: str) -> None:
+    """Editors cut the front of a recording by a note in MP4; Matroska has no such notes."""
+    rising = tone(3.0, 48000) * np.linspace(0, 1, 3 * 48000, dtype=np.float32)
+    given = probe(encode("cut.mp4", audio=[(Fraction(-1), rising)]))
+    heard = read_speech(given)
+    assert len(heard) == pytest.approx(2 * SAMPLE_RATE_HZ, abs=400)
+    out = probe(bars("25", frames=25, audio=given, name=f"out{suffix}"))
+    first = next(read_frames(out, threads=1)).time
+    assert first < 0.15
+    begin = round(first * SAMPLE_RATE_HZ)
+    np.testing.assert_allclose(read_speech(out)[begin + 16 : begin + 30000], heard[16:30000], atol=0.01)
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
 def test_damaged_sound_is_copied_as_far_as_it_goes(encode: Make, bars: Make, tone, suffix: str) -> None:
     path = encode("sound.ts", audio=[(Fraction(0), tone(5.0, 48000))])
     content = bytearray(path.read_bytes())
