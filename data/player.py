@@ -9,6 +9,7 @@ import numpy as np
 
 from lipwright.data.errors import MediaError
 from lipwright.data.media import Frame, Media, read_frames
+from lipwright.data.threads import trim_heap
 
 BLOCK_BYTES = 96 * 2**20
 """Most that pictures held for playing backwards may take: a group of pictures can only be decoded forwards."""
@@ -61,7 +62,10 @@ class Player:
         if not self._next <= index < self._next + self._block:
             self._reader.close()
             self._reader, self._next = self._read(first), first
+        block = len(self._held) > 1
         self._held.clear()
+        if block:
+            trim_heap()  # the next one would not fill its holes
         while self._next <= index:
             frame = next(self._reader, None)
             if frame is None:

@@ -27,6 +27,7 @@ from lipwright.data.landmarks import TRACKER_VERSION
 from lipwright.data.media import Media, Yuv
 from lipwright.data.mouth import LIPS
 from lipwright.data.player import Player
+from lipwright.data.threads import trim_heap
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.render.composite import Painted
 from lipwright.pipeline.render.painting import outside_difference, painted_frames
@@ -222,6 +223,7 @@ class Film:
         span = Span(encode(self.encoding, pictures()), worst, np.array(shares, np.float32))
         span.save(_file(given.key))
         cache.prune("spans")
+        trim_heap()  # pictures that are held and let go in two threads leave holes, more with every span
         return span
 
 
