@@ -10,14 +10,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal
 
 import av
 import numpy as np
 from av.codec.context import Flags
 
-from lipwright.data.files import whole_file
 from lipwright.data.media import FULL_RANGE, UNSPECIFIED, Colour, VideoStream, Yuv
 
 Codec = Literal["h264", "hevc", "prores", "png"]
@@ -172,30 +170,6 @@ class Packets:
     """(ends[-1],) uint8."""
     key: np.ndarray
     """(P,) bool: key frames; the first is one."""
-
-    def save(self, path: Path) -> None:
-        """Write to a file, whole or not at all; `OSError` names it."""
-        from safetensors.numpy import save
-
-        try:
-            with whole_file(path) as partial:
-                partial.write_bytes(save(vars(self)))
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-
-    @classmethod
-    def load(cls, path: Path) -> Packets | None:
-        """Read a file that `save` wrote; None if it is not there or broken."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            packets = cls(**load_file(path))
-        except (OSError, SafetensorError, TypeError):
-            return None
-        count = len(packets.pts)
-        whole = count and len(packets.ends) == len(packets.key) == count and packets.ends[-1] == len(packets.data)
-        return packets if whole else None
 
 
 def encode(encoding: Encoding, pictures: Iterable[tuple[Yuv | Layer, int]]) -> Packets:

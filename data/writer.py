@@ -5,6 +5,7 @@ Nothing half-written is left behind: what is written grows under a temporary nam
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
@@ -21,7 +22,7 @@ import numpy as np
 
 from lipwright.data.encoder import ENCODERS, INTRA, Codec, Encoding, Layer, Packets
 from lipwright.data.errors import InputError
-from lipwright.data.media import Media, VideoStream, Yuv
+from lipwright.data.media import Media, Yuv
 from lipwright.data.soundtrack import Mix, sound_packets
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,14 @@ CONTAINERS = tuple(suffix for suffix in HOLDS if suffix)
 
 
 def codec_for(path: Path, *, alpha: bool = False) -> Codec | None:
-    """Return what an output's name asks for: PNG for a folder, ProRes for a layer with alpha, None for the target's own.
+    """Return what an output's name asks for: ProRes or a folder of PNG for layers with alpha; None, any, for a video.
 
     Raises
     ------
     InputError
         Nothing of the kind can be written under this name.
     """
-    codec: Codec | None = "png" if not path.suffix else "prores" if alpha else None
+    codec: Codec | None = None if not alpha else "prores" if path.suffix else "png"
     _require_holds(path, codec or "h264")
     return codec
 
@@ -98,6 +99,7 @@ class VideoWriter:
         tags: dict[str, str] | None = None,
     ) -> None:
         _require_holds(path, encoding.codec)
+        _sweep(path)
         self.path, self.encoding = path, encoding
         self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
         suffix = path.suffix.lower()
@@ -122,11 +124,6 @@ class VideoWriter:
         self._dts: deque[int] = deque()
         self._sound = sound_packets(self._container, suffix, audio, audio_span_s) if audio is not None and suffix else iter(())
         self._waiting = next(self._sound, None)
-
-    @classmethod
-    def like(cls, video: VideoStream, path: Path, **options: Any) -> VideoWriter:
-        """Open a writer with the size, clock, rate, colour and codec of a video; `options` as for the class."""
-        return cls(path, Encoding.like(video), **options)
 
     def append(self, packets: Packets) -> None:
         """Append a span; its PTS are later than those before. Not beside `write`."""
@@ -212,6 +209,24 @@ class VideoWriter:
             self.close()
         else:
             self.discard()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of the same output left that were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
+        pid = left.name.removeprefix(f".{path.stem}.").split(".")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _require_pictures(path: Path) -> None:

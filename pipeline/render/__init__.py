@@ -6,7 +6,6 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -17,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, StoredSpeech
-from lipwright.data.encoder import Codec, Encoding
+from lipwright.data.encoder import Encoding
 from lipwright.data.errors import InputError, require_new
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import Media, file_sha256, probe
 from lipwright.data.mix import Mix
-from lipwright.data.writer import CONTAINERS, VideoWriter
+from lipwright.data.writer import VideoWriter, codec_for
 from lipwright.pipeline.progress import Progress, stoppable, told_as
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.reading import bank_for
@@ -48,9 +47,6 @@ PREVIEW_S = 10.0
 
 MICROSECONDS = 1_000_000
 """Times are given in decimals: 3.2 s is meant exactly, and as a float it is a little more."""
-
-LAYERS: dict[str, Codec] = {".mov": "prores", "": "png"}
-"""What a mouth layer is encoded as, by the ending of its name; one without is a folder of pictures."""
 
 
 def render_video(
@@ -200,10 +196,9 @@ def _require_writable(out: Path, inputs: list[Path], settings: RenderSettings, f
     require_new(out, force)
     if out.exists() and any(out.samefile(path) for path in inputs if path.exists()):
         raise InputError(f"{out} is an input; choose another --out")
-    endings: Iterable[str] = LAYERS if settings.alpha else CONTAINERS
-    if out.suffix.lower() not in endings or (out.suffix and out.is_dir()):
-        named = ", ".join(ending or "no suffix (a folder of PNG files)" for ending in endings)
-        raise InputError(f"{out}: cannot write such a file; give --out a name that ends in {named}")
+    codec_for(out, alpha=settings.alpha)
+    if out.suffix and out.is_dir():
+        raise InputError(f"{out} is a folder; choose another --out")
 
 
 def _span_of(settings: RenderSettings, length_s: float) -> tuple[Fraction, Fraction]:
@@ -233,5 +228,5 @@ def _encoding(media: Media, out: Path, settings: RenderSettings) -> Encoding:
     if settings.preview:
         width, height = half_of(video.width, video.height)
         video = replace(video, width=width, height=height)
-    codec = LAYERS[out.suffix.lower()] if settings.alpha else settings.codec
+    codec = codec_for(out, alpha=settings.alpha) or settings.codec
     return Encoding.like(video, codec=codec, crf=settings.crf, preset=settings.preset)

@@ -73,17 +73,23 @@ class Span:
         try:
             arrays = load_file(path)
             worst, shares = int(arrays.pop("outside_max_abs")[0]), arrays.pop("mask_shares")
-            return Span(Packets(**arrays), worst, shares)
-        except (FileNotFoundError, SafetensorError, KeyError, TypeError):
+            packets = Packets(**arrays)
+        except (OSError, SafetensorError, LookupError, TypeError):
             return None
+        count = len(packets.pts)
+        whole = count and len(packets.ends) == len(packets.key) == count and packets.ends[-1] == len(packets.data)
+        return Span(packets, worst, shares) if whole else None
 
     def save(self, path: Path) -> None:
-        """Write the span, whole or not at all."""
-        from safetensors.numpy import save_file
+        """Write the span, whole or not at all; `OSError` names the file."""
+        from safetensors.numpy import save
 
         own = {"outside_max_abs": np.array([self.outside_max_abs]), "mask_shares": self.mask_shares}
-        with whole_file(path) as partial:
-            save_file(vars(self.packets) | own, partial)
+        try:
+            with whole_file(path) as partial:
+                partial.write_bytes(save(vars(self.packets) | own))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -199,51 +197,7 @@ def test_alpha_is_refused_where_there_is_none(codec: Codec) -> None:
         encode(encoding_of(codec, 97, 33), [(shaded(1, False), 0)])
 
 
-# On disk --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def packets(picture) -> Packets:
-    return encode(encoding_of("h264"), moving(picture, 5))
-
-
-def test_a_span_is_read_as_it_was_written(tmp_path: Path, packets: Packets) -> None:
-    packets.save(tmp_path / "span")
-    again = Packets.load(tmp_path / "span")
-    assert again is not None
-    for name, values in vars(packets).items():
-        np.testing.assert_array_equal(getattr(again, name), values)
-        assert getattr(again, name).dtype == values.dtype
-    assert [p.name for p in tmp_path.iterdir()] == ["span"]
-
-
-def test_a_broken_span_is_as_none(tmp_path: Path, packets: Packets) -> None:
-    path = tmp_path / "span"
-    assert Packets.load(path) is None
-    packets.save(path)
-    content = path.read_bytes()
-    for length in (0, 7, 100, len(content) // 2, len(content) - 1):
-        path.write_bytes(content[:length])
-        assert Packets.load(path) is None
-    for broken in (
-        replace(packets, ends=packets.ends + 1),
-        replace(packets, key=packets.key[1:]),
-        replace(packets, pts=packets.pts[:0]),
-    ):
-        broken.save(path)
-        assert Packets.load(path) is None
-
-
-def test_a_full_disk_is_told_with_the_name(tmp_path: Path, packets: Packets, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_bytes(path: Path, content: bytes) -> int:
-        path.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
-    with pytest.raises(OSError, match="No space left") as caught:
-        packets.save(tmp_path / "span")
-    assert caught.value.filename == str(tmp_path / "span")
-    assert list(tmp_path.iterdir()) == []
+# Settings -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_fingerprint_is_that_of_the_settings() -> None:

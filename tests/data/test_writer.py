@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -488,10 +489,26 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path, picture) -> N
 
 @pytest.mark.parametrize(
     ("name", "alpha", "codec"),
-    [("a.mp4", False, None), ("a.mov", False, None), ("a.MOV", True, "prores"), ("a", False, "png"), ("a", True, "png")],
+    [("a.mp4", False, None), ("a.mov", False, None), ("a.MOV", True, "prores"), ("a", True, "png")],
 )
 def test_the_name_says_the_codec(name: str, alpha: bool, codec: Codec | None) -> None:
     assert codec_for(Path(name), alpha=alpha) == codec
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path, bars: Make) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [tmp_path / f".bars.{dead.pid}.partial.mp4", tmp_path / f".bars.{os.getppid()}.partial.mp4"]
+    other = [tmp_path / f".else.{dead.pid}.partial.mp4", tmp_path / ".bars.mine.partial.mp4"]
+    for file in (*left, *other):
+        file.touch()
+    bars("25")
+    assert [file.exists() for file in (*left, *other)] == [False, True, True, True]
+
+
+def test_a_video_needs_a_container() -> None:
+    with pytest.raises(InputError, match=r"folder of pictures; use \.mp4"):
+        codec_for(Path("a"))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.m4v", "a.mkv"])

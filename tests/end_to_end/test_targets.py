@@ -122,7 +122,18 @@ def render(lipwright: Any, mouth: Path, speech: Callable[[Fraction], Path], tmp_
         sound = speech(length_s or own[-1] + Fraction(1, 200))
         before = {p.name for p in tmp_path.iterdir()}
         ran = lipwright(
-            "render", "--mouth", mouth, "--target", target, "--audio", sound, "--out", "out.mp4", "--json", cwd=tmp_path
+            "render",
+            "--mouth",
+            mouth,
+            "--target",
+            target,
+            "--audio",
+            sound,
+            "--out",
+            "out.mp4",
+            "--no-retime",
+            "--json",
+            cwd=tmp_path,
         )
         new = {p.name for p in tmp_path.iterdir()} - before
         if may_refuse and ran.code == 3:

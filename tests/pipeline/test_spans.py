@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,11 +18,13 @@ import pytest
 
 from lipwright.data import cache
 from lipwright.data.edits import Edit
+from lipwright.data.encoder import Encoding, encode
 from lipwright.data.errors import Cancelled
 from lipwright.data.landmarks import FaceTrack
-from lipwright.data.media import probe, read_frames
+from lipwright.data.media import BT709, Yuv, probe, read_frames
 from lipwright.data.mouth import track_of
 from lipwright.pipeline.render import render_video, spans
+from lipwright.pipeline.render.spans import Span
 from lipwright.pipeline.settings import RenderSettings
 
 SHORT = 25
@@ -31,8 +34,6 @@ SHORT = 25
 @pytest.fixture(autouse=True)
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let spans be short, so that a short video has several."""
-    from lipwright.data.encoder import Encoding
-
     monkeypatch.setattr(Encoding, "span_frames", SHORT)
 
 
@@ -114,6 +115,49 @@ def test_a_broken_span_is_made_anew(tmp_path: Path, talk: Any, talk_track: FaceT
     seen = _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
     assert len(_painted(seen)) > 3 * SHORT - 3
     assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+
+
+@pytest.fixture
+def span(picture: Callable[..., Yuv]) -> Span:
+    """A span of five small pictures."""
+    encoding = Encoding(64, 48, Fraction(1, 12800), Fraction(25), BT709)
+    return Span(encode(encoding, [(picture(64, 48, k), 512 * k) for k in range(5)]), 3, np.array([0.25, 0.5], np.float32))
+
+
+def test_a_span_is_read_as_it_was_written(tmp_path: Path, span: Span) -> None:
+    span.save(tmp_path / "span")
+    again = Span.load(tmp_path / "span")
+    assert again is not None
+    assert (again.outside_max_abs, again.mask_shares.tolist()) == (3, [0.25, 0.5])
+    for name, values in vars(span.packets).items():
+        np.testing.assert_array_equal(getattr(again.packets, name), values)
+    assert [p.name for p in tmp_path.iterdir()] == ["span"]
+
+
+def test_a_span_that_is_not_whole_is_none(tmp_path: Path, span: Span) -> None:
+    path = tmp_path / "span"
+    assert Span.load(path) is None
+    span.save(path)
+    content = path.read_bytes()
+    for length in (0, 7, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        assert Span.load(path) is None
+    packets = span.packets
+    for broken in ({"ends": packets.ends + 1}, {"key": packets.key[1:]}, {"pts": packets.pts[:0]}):
+        replace(span, packets=replace(packets, **broken)).save(path)
+        assert Span.load(path) is None
+
+
+def test_a_full_disk_is_told_with_the_name(tmp_path: Path, span: Span, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_bytes(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(OSError, match="No space left") as caught:
+        span.save(tmp_path / "span")
+    assert caught.value.filename == str(tmp_path / "span")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["cancel", "interrupt"])
