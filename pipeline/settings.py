@@ -119,7 +119,7 @@ class RenderSettings:
     codec: Codec | None = None
     """By default that of the target, if it is one of these, else h264."""
     crf: int | None = None
-    """Quality: lower is better and larger. By default 18 for h264."""
+    """Quality: lower is better and larger. By default 18 for h264, 20 for hevc, which look alike."""
     preset: str = "veryfast"
     """Speed of the encoder against size, as x264 and x265 name it."""
 

@@ -72,7 +72,8 @@ def render_video(
     Parameters
     ----------
     target
-        Video whose face is given a new mouth. Shorter than the sound, it plays forth and back; longer, it is cut.
+        Video whose face is given a new mouth. Shorter than the sound, it plays forth and back; longer, it is cut. Where its
+        head moves in pauses, frames are held or skipped (`lipwright.pipeline.render.retime`).
     audio
         Any file with an audio stream; it is written as it is given. Or, where several people speak, one for each face, by
         which of `lipwright.data.faces.WHICH` it is, such as ``{"left": …, "right": …}``; their mix is written.
