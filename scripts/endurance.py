@@ -3,7 +3,7 @@
     python scripts/endurance.py VIDEO --audio SOUND --out FOLDER [--minutes 20] [--kills 3]
 
 The sound is repeated to the length. Rendered twice by the command, each time from nothing but the track and the bank: once
-undisturbed, its memory looked at twice a second; and once killed (SIGKILL) at even parts of the time that took, and begun again.
+undisturbed, its memory looked at twice a second; and once killed (SIGKILL) at even parts of that time, and begun again.
 Prints, and writes to FOLDER/endurance.json, the peaks of memory, the times, and whether all decoded frames are equal.
 """
 
@@ -39,8 +39,8 @@ def watch(command: list[str]) -> tuple[float, np.ndarray]:
     """Run a command to its end; return the seconds, and its memory (MB) every half second."""
     began, child, memory = time.perf_counter(), start(command), []
     while child.poll() is None:
-        with open(f"/proc/{child.pid}/status") as status:
-            memory += [int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS")]
+        status = Path(f"/proc/{child.pid}/status").read_text()
+        memory += [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")]
         time.sleep(LOOK_S)
     if child.returncode:
         raise SystemExit(f"{' '.join(command)} failed with status {child.returncode}")
