@@ -43,6 +43,9 @@ VISIBLE = 0.01
 RESTING = 0.03
 """A second of pause in which the head moves at this speed, eye distances a second, costs 1; costs grow with the square."""
 
+LONGEST_PAUSE_S = 3.0
+"""Who is silent for longer does not pause but listen, and moves as they do."""
+
 CHANGE = 2.0
 """What a frame held or skipped costs at least."""
 
@@ -186,7 +189,7 @@ def retime(media: Media, heads: Sequence[tuple[FaceTrack, np.ndarray]], until_s:
         The target.
     heads
         For each person who is given a mouth: the face track, and whether they speak, (T,) bool on the 100 Hz grid of the
-        sound.
+        sound, as long for all.
     until_s
         End of the sound.
 
@@ -201,7 +204,8 @@ def retime(media: Media, heads: Sequence[tuple[FaceTrack, np.ndarray]], until_s:
         return plan
     times_s = plan.times_s
     steps = np.round(times_s * STEP_HZ).astype(int)
-    silent = ~np.any([speaks[np.clip(steps, 0, len(speaks) - 1)] for _, speaks in heads], axis=0)
+    pauses = _pauses(np.any([speaks for _, speaks in heads], axis=0))
+    silent = pauses[np.clip(steps, 0, len(pauses) - 1)]
     footage = _Footage.of([track for track, _ in heads])
     intervals_s = np.diff(times_s)
     frames = np.zeros(len(plan), np.int64)
@@ -213,6 +217,15 @@ def retime(media: Media, heads: Sequence[tuple[FaceTrack, np.ndarray]], until_s:
         frames[start + 1 : start + 1 + len(path)] = [frame for frame, _, _ in path]
         state, start = path[-1], start + len(path)
     return replace(plan, frames=frames)
+
+
+def _pauses(speaks: np.ndarray) -> np.ndarray:
+    """Tell where speech, (T,) bool on the 100 Hz grid, pauses."""
+    borders = np.flatnonzero(np.diff(speaks, prepend=True, append=True)).reshape(-1, 2)
+    pauses = np.zeros(len(speaks), bool)
+    for first, end in borders[np.diff(borders)[:, 0] <= LONGEST_PAUSE_S * STEP_HZ]:
+        pauses[first:end] = True
+    return pauses
 
 
 State = tuple[int, int, bool]
@@ -232,7 +245,7 @@ class _Footage:
     turn : ndarray, shape (2, F)
         What it costs to turn at a frame, to go on forth, and back.
     left : ndarray, shape (2, F)
-        Share of the footage that is left forth, and back.
+        What the footage that is left, forth and back, is worth: it need not be turned back in so soon.
     """
 
     times_s: np.ndarray
@@ -266,7 +279,8 @@ class _Footage:
             hold=CHANGE + NEVER * blink,
             skip=skip,
             turn=TURN + _jump(speed, BOUNCE_S) + NEVER * (blink | (to_cut_s < SHOT_S)),
-            left=np.stack([1 - passed, passed]),
+            # Of short footage less, or it would pay to hold frames for its own sake.
+            left=min(TURN, CHANGE / 2 * len(times_s)) * np.stack([1 - passed, passed]),
         )
 
     def around(self, frame: int, reach: int) -> _Footage:
@@ -346,7 +360,7 @@ def _search(footage: _Footage, state: State, intervals_s: np.ndarray, silent: np
             resting = rest[:, here] * np.float32(interval_s)
             to += resting
             again += resting
-    cost = np.minimum(moved, stayed) - TURN * _mirrored(*footage.left)
+    cost = np.minimum(moved, stayed) - _mirrored(*footage.left)
     direction, at = (int(i) for i in np.unravel_index(cost.argmin(), shape))
     held = bool(stayed[direction, at] < moved[direction, at])
     path: list[State] = []

@@ -226,6 +226,22 @@ def test_where_nothing_is_gained_frames_play_in_order(rate: str) -> None:
     np.testing.assert_array_equal(first_half, np.arange(len(first_half)))
 
 
+@pytest.mark.parametrize("count", [20, 40, 75, 150])
+def test_short_footage_is_not_stretched_for_its_own_sake(count: int) -> None:
+    media, track = _target(speed=np.full(count, 0.01))
+    frames = retime(media, [(track, np.ones(100 * count // 25, bool))], Fraction(count, 25)).frames
+    np.testing.assert_array_equal(frames, np.arange(count))
+
+
+def test_who_is_silent_for_long_moves_as_filmed() -> None:
+    media, track = _target(speed=_restless(600, 3))
+    speaks = np.ones(1500, bool)
+    speaks[500:1000] = False
+    np.testing.assert_array_equal(retime(media, [(track, speaks)], 15).frames, np.arange(375))
+    speaks[500:760] = True
+    assert (retime(media, [(track, speaks)], 15).frames != np.arange(375)).any()
+
+
 def test_while_one_of_two_speaks_nobody_needs_to_rest() -> None:
     media, track = _target(speed=_restless(600, 3))
     _, other = _target(speed=_restless(600, 4))
@@ -308,7 +324,7 @@ def test_the_plan_is_the_cheapest() -> None:
                 if silent[k + 1]:
                     total += 0.1 * (v[at] / RESTING) ** 2
             left = (4 - at if direction > 0 else at) / 4
-            return total - TURN * left, frames
+            return total - min(TURN, CHANGE / 2 * 5) * left, frames
 
         found = [c for ways in product(("hold", "one", "two", "turn"), repeat=6) if (c := cost(ways)) is not None]
         assert plan.frames.tolist() == min(found)[1]
