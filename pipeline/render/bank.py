@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MOST_WINDOWS = 2000
 """Of longer footage, an evenly spaced selection is kept: more of the same mouths would not look better."""
 
-BANK_VERSION = "6"
+BANK_VERSION = "7"
 SHARP_PX = 64
 """Pixels a unit of face space at which sharpness is measured: finer is grain."""
 

@@ -37,7 +37,8 @@ COLLAR = np.array([(x, 1.357 + 0.42 - 0.5 * x * x, 0.05) for x in (-0.55, -0.3, 
 """Points under the chin, in face space: the neck does not follow the jaw."""
 
 CHIN = np.array([152, 148, 377, 176, 400, 149, 378, 150, 379, 199, 200, 18, 83, 313, 201, 421, 208, 428, 171, 396])
-"""Moving points that follow the lower lip as a whole where the track's mouth differs from the bank's: the jaw is a bone."""
+"""Moving points that follow the lower lip as a whole where the track's mouth differs from the bank's, the jaw being a bone; the
+nearer to the lips, the more they follow these themselves."""
 
 JAW = 0.5
 """How far they do: the sides of the jaw lie beyond the mask and stay, and a chin that leaves them behind gets pointed."""
@@ -73,7 +74,7 @@ NOSE = 2  # the landmark where the nose meets the lip: what is above it, nostril
 
 _CHIN_IN_MOVING = np.isin(MOVING, CHIN)
 _LOWER_LIP = np.isin(LIPS, OUTER_LIPS[1:10] + INNER_LIPS[1:10])
-_CHIN_TIP, _CHIN_EDGE = 3, 5
+_CHIN_TIP, _CHIN_EDGE, _CHIN_LINE = 3, 5, 9
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,15 @@ def lower_face(
     mean = np.tensordot(shares, bank.mouths[windows].astype(np.float64), 1)
     mouth = mean + BEYOND * (mouth - mean)
     asked = np.tensordot(shares, np.stack([_moving(bank, index, mouth) for index in windows]), 1)
-    moving, own = pose.to_pixels(asked)[0, :, :2], points[MOVING, :2].astype(np.float64)
+    lips, moving, own = pose.to_pixels(mouth)[0, :, :2], pose.to_pixels(asked)[0, :, :2], points[MOVING, :2].astype(np.float64)
     unit = float(pose.scale[0])
-    moving[_CHIN_IN_MOVING] = _held(own[_CHIN_IN_MOVING], moving[_CHIN_IN_MOVING], unit)
+    moving[_CHIN_IN_MOVING] = _held(own[_CHIN_IN_MOVING], moving[_CHIN_IN_MOVING], lips, unit)
     below = _below_chin(points, own[:_CHIN_EDGE], moving[:_CHIN_EDGE], unit)
     hull = cv2.convexHull(np.concatenate([points[BOUND, :2], moving[:_CHIN_TIP], below]).astype(np.float32))
     depth = np.array([cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in own]) / unit
     weight = np.clip((depth + WIDENED) / MEET, 0, 1)[:, None]
     moving = own + weight * (moving - own)
-    to = np.concatenate([pose.to_pixels(mouth)[0, :, :2], moving, points[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
+    to = np.concatenate([lips, moving, points[STILL, :2], pose.to_pixels(COLLAR)[0, :, :2]])
     shown, poses = bank.points[windows], bank.pose[windows]
     starts = np.concatenate(
         [shown[:, LIPS, :2], shown[:, MOVING, :2], shown[:, STILL, :2], poses.to_pixels(COLLAR)[..., :2]], 1
@@ -149,11 +150,17 @@ def _chin_moved(away: np.ndarray, unit: float) -> float:
     return float(np.linalg.norm(away[:_CHIN_TIP], axis=1).mean()) / unit
 
 
-def _held(own: np.ndarray, chin: np.ndarray, unit: float) -> np.ndarray:
-    """Hold back a chin that would go far, as a whole and the more the farther; a small movement stays nearly as it is."""
+def _held(own: np.ndarray, chin: np.ndarray, lips: np.ndarray, unit: float) -> np.ndarray:
+    """Hold back a chin that would go far, the more the farther; a small movement stays nearly as it is.
+
+    Its edge is held as a whole. Between it and the lips (40, 2), which go where they are asked, the skin is stretched evenly:
+    all of it next to the lip, the shadow there would become a second mouth.
+    """
     away = chin - own
     far = _chin_moved(away, unit)
-    return own + away * (CHIN_MOST * np.tanh(far / CHIN_MOST) / max(far, 1e-6))
+    back = CHIN_MOST * np.tanh(far / CHIN_MOST) / max(far, 1e-6) - 1
+    to_lips, to_edge = (np.linalg.norm(chin[:, None] - line, axis=2).min(1) for line in (lips, chin[:_CHIN_LINE]))
+    return chin + (to_lips / (to_lips + to_edge))[:, None] * back * away
 
 
 def _below_chin(points: np.ndarray, own: np.ndarray, moving: np.ndarray, unit: float) -> np.ndarray:
@@ -172,8 +179,9 @@ def _moving(bank: Bank, index: int, mouth: np.ndarray) -> np.ndarray:
     moving = bank.face[index][MOVING].astype(np.float64)
     lips, beyond = bank.mouths[index], mouth - bank.mouths[index]
     near = np.exp(-((moving[:, None, :2] - lips[None, :, :2]) ** 2).sum(-1) / (2 * FOLLOW**2))
-    follow = near.max(1, keepdims=True) * (near @ beyond) / near.sum(1, keepdims=True)
-    follow[_CHIN_IN_MOVING] = JAW * beyond[_LOWER_LIP].mean(0)
+    nearest = near.max(1, keepdims=True)
+    follow = nearest * (near @ beyond) / near.sum(1, keepdims=True)
+    follow[_CHIN_IN_MOVING] += (1 - nearest[_CHIN_IN_MOVING]) * JAW * beyond[_LOWER_LIP].mean(0)
     return moving + follow
 
 

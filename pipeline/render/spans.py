@@ -36,7 +36,7 @@ from lipwright.pipeline.render.roles import Role
 from lipwright.pipeline.render.views import BLUE, ORANGE, draw_lips, half_size, mouth_layer
 from lipwright.pipeline.settings import RenderSettings
 
-SPAN_VERSION = "1"
+SPAN_VERSION = "2"
 """Part of what a kept span is named by: raised when the same mouths would be painted or encoded otherwise."""
 
 MARGIN = 25

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lipwright.data.mouth import LIPS, aperture
+from lipwright.data.mouth import INNER_LIPS, LIPS, OUTER_LIPS, aperture
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.shape import (
@@ -14,6 +14,7 @@ from lipwright.pipeline.render.shape import (
     BOUND,
     CHIN_MOST,
     CHIN_MOVES,
+    JAW,
     MOVING,
     STILL,
     WIDENED,
@@ -83,11 +84,38 @@ def test_the_mask_is_a_quarter_of_the_face_and_its_edge_is_at_rest(talk_bank: Ba
 
 def test_a_chin_goes_along_but_not_far_from_its_jaw() -> None:
     own, down = np.random.default_rng(2).normal(0, 20, (20, 2)), np.array([0.0, 1.0])
-    moved = [float((_held(own, own + far * 80 * down, 80) - own)[:, 1].mean()) / 80 for far in (0.0, 0.02, 0.05, 0.1, 0.3, 1.0)]
+    held = [_held(own, own + far * 80 * down, np.zeros((40, 2)), 80) - own for far in (0.0, 0.02, 0.05, 0.1, 0.3, 1.0)]
+    moved = [float(away[:9, 1].mean()) / 80 for away in held]
     assert moved[0] == 0
     assert moved[1] == pytest.approx(0.02, rel=0.05)
     assert moved == sorted(moved)
     assert CHIN_MOST * 0.99 < moved[-1] <= CHIN_MOST
+
+
+def test_a_lower_lip_takes_the_skin_below_it_along_and_the_chin_less_far(talk_bank: Bank) -> None:
+    on, low = 20, OUTER_LIPS[1:10] + INNER_LIPS[1:10]
+    lower = talk_bank.mouths[on].copy()
+    lower[np.isin(LIPS, low), 1] += 0.03
+    to, before = (_lay_out(talk_bank, on, mouth, [on])[0] for mouth in (lower, talk_bank.mouths[on]))
+    moved = np.linalg.norm(to - before, axis=1)
+    lip, skin, chin = np.flatnonzero(LIPS == 17)[0], *(40 + np.flatnonzero(point == MOVING)[0] for point in (18, 199))
+    assert moved[lip] > moved[skin] > 0.75 * moved[lip] > moved[chin] > 0.9 * JAW * moved[lip]
+
+
+@pytest.mark.parametrize("by", [-0.2, 0.15])
+def test_skin_between_a_lip_and_a_chin_that_is_held_back_is_stretched_evenly(talk_bank: Bank, by: float) -> None:
+    on = 20
+    pose = talk_bank.pose[np.array([on])]
+    points = talk_bank.points[on].copy()
+    points[MOVING] += (pose.to_pixels(np.array([0, by, 0])) - pose.to_pixels(np.zeros(3)))[0]  # a jaw elsewhere than the bank's
+    joined = Joined.alone(on)
+    to, starts, _ = lower_face(points, pose, talk_bank.mouths[on], talk_bank, joined, SIZE)
+    lip = int(np.flatnonzero(LIPS == 17)[0])
+    line = [lip, *(40 + int(np.flatnonzero(point == MOVING)[0]) for point in (18, 200, 199, 152))]
+    steps, before = (np.linalg.norm(np.diff(p[line], axis=0), axis=1) for p in (to, starts[0]))
+    whole = steps.sum() / before.sum()
+    assert abs(whole - 1) > 0.2
+    np.testing.assert_allclose(steps / before, whole, rtol=0.1)
 
 
 @pytest.mark.parametrize("tilt_deg", [0, 25])
