@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 MOST_BYTES = 4 * 2**30
@@ -27,9 +28,12 @@ def cached_path(kind: str, key: str) -> Path:
 
 def prune(kind: str, most_bytes: int = MOST_BYTES) -> None:
     """Drop the entries of a kind that were not used for longest until the rest fits into `most_bytes`."""
-    entries = sorted((p for p in (cache_folder() / kind).glob("*") if p.is_file()), key=lambda p: -p.stat().st_mtime)
+    entries = []
+    for path in (cache_folder() / kind).glob("*"):
+        with suppress(FileNotFoundError):  # others may drop it, or give it its name
+            entries.append((path.stat(), path))
     kept = 0
-    for path in entries:
-        kept += path.stat().st_size
+    for stat, path in sorted(entries, key=lambda entry: -entry[0].st_mtime):
+        kept += stat.st_size
         if kept > most_bytes:
             path.unlink(missing_ok=True)

@@ -78,7 +78,7 @@ def factors(edits: np.ndarray, times_s: np.ndarray) -> np.ndarray:
         ramp = min(RAMP_S, (end - start) / 2)
         weight = np.minimum(np.minimum(times_s[inside] - start, end - times_s[inside]) / ramp, 1)
         out[inside] *= 1 + weight * (gain - 1)
-    return out
+    return np.minimum(out, MOST_GAIN)
 
 
 def table(edits: Sequence[Edit]) -> np.ndarray:

@@ -7,6 +7,7 @@ are made in any order, kept on disk, and joined without encoding anything anew (
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -130,8 +131,9 @@ class Encoding:
         return context
 
     def fingerprint(self) -> str:
-        """Return a short hash of what a span depends on beside its pictures and their PTS: the settings, and the encoder."""
-        encoder = (self, av.__version__, self.open().extradata)
+        """Return a short hash of what a span depends on beside its pictures and their PTS: settings, encoder, and threads."""
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        encoder = (self, av.__version__, self.open().extradata, threads)
         return hashlib.sha256(repr(encoder).encode()).hexdigest()[:16]
 
     def frame(self, picture: Yuv | Layer, pts: int) -> av.VideoFrame:

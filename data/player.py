@@ -15,6 +15,11 @@ BLOCK_BYTES = 96 * 2**20
 """Most that pictures held for playing backwards may take: a group of pictures can only be decoded forwards."""
 
 
+def _fitting(width: int, height: int, bits_a_pixel: int) -> int:
+    """Return how many pictures are held at most."""
+    return max(1, BLOCK_BYTES * 8 // (width * height * bits_a_pixel))
+
+
 class Player:
     """Frames of a video by their numbers, in any order and in bounded memory.
 
@@ -26,8 +31,6 @@ class Player:
         From `probe`.
     pts : ndarray, shape (F,), int64
         Time stamps of all its frames, increasing.
-    threads
-        Decoder threads; 0 lets FFmpeg choose. Worker processes pass 1.
 
     Examples
     --------
@@ -35,10 +38,10 @@ class Player:
     ...     pictures = [player(index).yuv() for index in (0, 1, 1, 2, 4, 3)]
     """
 
-    def __init__(self, media: Media, pts: np.ndarray, *, threads: int = 0) -> None:
+    def __init__(self, media: Media, pts: np.ndarray) -> None:
         video = media.need_video()
-        self._media, self._pts, self._threads = media, pts, threads
-        self._block = max(1, BLOCK_BYTES // (video.width * video.height * 3 // 2))
+        self._media, self._pts = media, pts
+        self._block = _fitting(video.width, video.height, 12)
         self._held: dict[int, Frame] = {}
         self._reader, self._next = self._read(0), 0
 
@@ -70,6 +73,8 @@ class Player:
             frame = next(self._reader, None)
             if frame is None:
                 raise MediaError(f"{self._media.path} ends before frame {index}, which it had when it was tracked")
+            picture = frame.picture
+            self._block = _fitting(picture.width, picture.height, picture.format.padded_bits_per_pixel)
             if frame.index >= first:
                 self._held[frame.index] = frame
             self._next += 1
@@ -78,7 +83,7 @@ class Player:
     def _read(self, first: int) -> Generator[Frame]:
         """Decode from a frame on; one that this time does not decode is stood in for by the one after it."""
         index = first
-        for frame in read_frames(self._media, threads=self._threads, from_pts=int(self._pts[first]) if first else None):
+        for frame in read_frames(self._media, from_pts=int(self._pts[first]) if first else None):
             while index < len(self._pts) and self._pts[index] <= frame.pts:
                 yield replace(frame, index=index)
                 index += 1

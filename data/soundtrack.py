@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from lipwright.data.audio import GAP_S, read_blocks
 from lipwright.data.errors import InputError
 from lipwright.data.media import Media, open_media
+from lipwright.data.mix import Mix
 
 PCM = frozenset(f"pcm_{kind}" for kind in ("u8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le"))
 COPIED = {
@@ -46,21 +47,6 @@ Blocks = Iterator[tuple[Fraction, np.ndarray]]
 """Of sound: the time of the first sample on the output's clock in seconds, and the samples, (channels, n) float32."""
 
 
-class Mix(Protocol):
-    """Sound that is made as it is written."""
-
-    @property
-    def rate_hz(self) -> int:
-        """Samples a second."""
-
-    @property
-    def channels(self) -> int:
-        """How many."""
-
-    def blocks(self) -> Blocks:
-        """Make the sound, block by block; times increase."""
-
-
 Packet = tuple[Fraction, Any]
 """A packet of a stream, and its time on the output's clock."""
 
@@ -79,7 +65,7 @@ def sound_packets(
     audio
         A file, or sound that is made as it is written.
     span_s
-        Of a file, take only what is between these two times, moved to zero, and encode it.
+        Take only what is between these two times, moved to zero, and encode it.
 
     Raises
     ------
@@ -88,8 +74,9 @@ def sound_packets(
     InputError
         There are more channels than AAC can hold.
     """
-    if not isinstance(audio, Media):
-        return _encoded(container, audio.blocks(), audio.rate_hz, audio.channels, "the mixed sound")
+    if isinstance(audio, Mix):
+        mixed = audio.blocks() if span_s is None else _cut(audio.blocks(), audio.rate_hz, *span_s)
+        return _encoded(container, mixed, audio.rate_hz, audio.channels, "the mixed sound")
     kind = audio.need_audio()
     if span_s is not None:
         return _encoded(container, _cut(read_blocks(audio), kind.rate_hz, *span_s), kind.rate_hz, kind.channels, audio.path)

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 from collections import deque
 from contextlib import suppress
 from fractions import Fraction
@@ -23,7 +24,8 @@ import numpy as np
 from lipwright.data.encoder import ENCODERS, INTRA, Codec, Encoding, Layer, Packets
 from lipwright.data.errors import InputError
 from lipwright.data.media import Media, Yuv
-from lipwright.data.soundtrack import Mix, sound_packets
+from lipwright.data.mix import Mix
+from lipwright.data.soundtrack import sound_packets
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ class VideoWriter:
         _require_holds(path, encoding.codec)
         _sweep(path)
         self.path, self.encoding = path, encoding
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+        self._partial = path.with_name(f".{path.stem}.{_own_name()}.partial{path.suffix}")
         suffix = path.suffix.lower()
         if not suffix:
             _require_pictures(path)
@@ -211,11 +213,16 @@ class VideoWriter:
             self.discard()
 
 
+def _own_name() -> str:
+    return f"{os.getpid()}-{threading.get_ident()}"
+
+
 def _sweep(path: Path) -> None:
     """Remove what writers of the same output left that were killed."""
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
-        pid = left.name.removeprefix(f".{path.stem}.").split(".")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        name = left.name.removeprefix(f".{path.stem}.").split(".")[0]
+        pid = name.partition("-")[0]
+        if name == _own_name() or (pid.isdigit() and not _alive(int(pid))):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 

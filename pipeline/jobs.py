@@ -6,6 +6,7 @@ What one target needs is made once, and is in the cache for the next.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import threading
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lipwright.data.errors import Cancelled, InputError, LipwrightError
-from lipwright.models.errors import ModelError
+from lipwright.data.errors import Cancelled, InputError
+from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.settings import RenderSettings
 
@@ -57,14 +58,14 @@ def read_jobs(file: Path) -> list[Job]:
         raise InputError(f"{file} lists no render; each line needs {', '.join(NEEDED)}")
     outs: dict[Path, int] = {}
     for job in jobs:
-        before = outs.setdefault(Path(job.given["out"]).absolute(), job.line)
+        before = outs.setdefault(Path(job.given["out"]).resolve(), job.line)
         if before != job.line:
             raise InputError(f"{file}: lines {before} and {job.line} both write {job.given['out']}")
     return jobs
 
 
 def _csv(file: Path, text: str) -> Iterator[tuple[int, Any]]:
-    rows = csv.DictReader(text.splitlines())
+    rows = csv.DictReader(io.StringIO(text, newline=""))
     for row in rows:
         if None in row:
             raise InputError(f"{file}, line {rows.line_num}: more cells than its head has columns")
@@ -72,7 +73,7 @@ def _csv(file: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _json(file: Path, text: str) -> Iterator[tuple[int, Any]]:
-    for line, words in enumerate(text.splitlines(), 1):
+    for line, words in enumerate(text.split("\n"), 1):
         if words.strip():
             try:
                 yield line, json.loads(words)
@@ -139,8 +140,8 @@ def render_jobs(
             )
         except Cancelled:
             raise
-        except (LipwrightError, ModelError, OSError) as error:
-            result = {"out": job.given["out"], "error": str(error)}
+        except Exception as error:  # whatever it is, the others are done
+            result = {"out": job.given["out"], "error": in_words(error)}
         results.append(result)
         if finished:
             finished(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,14 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> LipSync:
     return lipsync
 
 
-def predict_mouth(lipsync: LipSync, samples: Speech, speaker: Speaker) -> MouthTrack:
+def predict_mouth(
+    lipsync: LipSync,
+    samples: Speech,
+    speaker: Speaker,
+    *,
+    gain: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> MouthTrack:
     """Predict the mouth that goes with sound, in memory that does not grow with it (but where a model hears all at once).
 
     Parameters
@@ -63,6 +71,10 @@ def predict_mouth(lipsync: LipSync, samples: Speech, speaker: Speaker) -> MouthT
         16 kHz mono.
     speaker
         Whose mouth it shall be.
+    gain
+        Factor put on the samples; by default the one that brings them to the common level (`gain_for`).
+    progress
+        Called with (steps done, steps in all).
 
     Returns
     -------
@@ -72,10 +84,16 @@ def predict_mouth(lipsync: LipSync, samples: Speech, speaker: Speaker) -> MouthT
     settings, scale = feature_settings(lipsync), lipsync.config.scale
     count = 1 + len(samples) // HOP
     with threadpool_limits(1):  # faster, and the very same numbers however many cores there are
-        gain = gain_for(samples, settings)
-        spans = ((start, min(start + PORTION_STEPS, count)) for start in range(0, count, PORTION_STEPS))
-        heard = (compute_features(samples, settings, gain=gain, steps=span) for span in spans)
-        xyz = store_mouths(speaker.place(shapes, scale) for shapes in lipsync.predict_portions(heard))
+        level = gain_for(samples, settings) if gain is None else gain
+
+        def heard() -> Iterator[np.ndarray]:
+            for start in range(0, count, PORTION_STEPS):
+                end = min(start + PORTION_STEPS, count)
+                yield compute_features(samples, settings, gain=level, steps=(start, end))
+                if progress:
+                    progress(end, count)
+
+        xyz = store_mouths(speaker.place(shapes, scale) for shapes in lipsync.predict_portions(heard()))
     return MouthTrack(xyz, np.ones(count, bool), speaker)
 
 

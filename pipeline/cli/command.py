@@ -22,6 +22,7 @@ import typer  # noqa: E402
 
 from lipwright.data.errors import LipwrightError, MissingPartError  # noqa: E402
 from lipwright.models.errors import ModelError  # noqa: E402
+from lipwright.pipeline.errors import in_words  # noqa: E402
 from lipwright.pipeline.progress import Progress  # noqa: E402
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_INPUT, EXIT_MISSING, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
@@ -90,8 +91,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         hint = "on Debian: apt install libgl1 libglib2.0-0 libxcb1" if ".so" in str(error) else "pip install lipwright again"
         return MissingPartError.exit_code, f"{error}; {hint}"
     if isinstance(error, OSError) and error.filename:
-        return EXIT_INPUT, f"{error.filename}: {error.strerror}"
-    return EXIT_UNEXPECTED, f"unexpected {type(error).__name__}: {error}; set {DEBUG_VARIABLE}=1 to see where"
+        return EXIT_INPUT, in_words(error)
+    return EXIT_UNEXPECTED, f"{in_words(error)}; set {DEBUG_VARIABLE}=1 to see where"
 
 
 _stopped = False

@@ -44,7 +44,7 @@ Paths = list[str] | None
 def render(
     target: Annotated[Path | None, typer.Option("--target", help="Video whose face is given a new mouth.")] = None,
     audio: Annotated[Path | None, typer.Option("--audio", help="Any file with an audio stream.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Video to make.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Video to make; with --alpha perhaps a folder.")] = None,
     model: Annotated[Paths, typer.Option("--model", metavar="[FACE=]RUN", help=MODEL_HELP)] = None,
     mouth: Annotated[Paths, typer.Option("--mouth", metavar="[FACE=]TRACK", help="Mouth track in place of a model.")] = None,
     bank: Annotated[
@@ -113,8 +113,10 @@ def render(
             raise Failure(EXIT_USAGE, "--jobs names every target, audio, out, model, mouth, bank and face itself")
         _render_jobs(jobs, settings, options, common)
         return
-    if audio is not None and speaker_audio:
-        raise Failure(EXIT_USAGE, "render takes --audio, or --speaker-audio for each face, not both")
+    if speaker_audio and (audio is not None or face is not None):
+        raise Failure(EXIT_USAGE, "render takes --speaker-audio for each face, or one --audio with or without --face, not both")
+    if named := [f"--{name}" for name, value in more.items() if isinstance(value, dict) and not speaker_audio]:
+        raise Failure(EXIT_USAGE, f"{named[0]} FACE=PATH goes with --speaker-audio FACE=AUDIO")
     if missing := [f"--{name}" for name, value in single.items() if value is None]:
         raise Failure(EXIT_USAGE, f"render needs {', '.join(missing)}; or --jobs FILE")
     if model and mouth and not (isinstance(more["model"], dict) and isinstance(more["mouth"], dict)):

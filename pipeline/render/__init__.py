@@ -9,18 +9,21 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ, StoredSpeech
+from lipwright.data.cache import prune
 from lipwright.data.encoder import Encoding
 from lipwright.data.errors import InputError, require_new
+from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import Media, file_sha256, probe
 from lipwright.data.mix import Mix
+from lipwright.data.voice import find_speech
 from lipwright.data.writer import VideoWriter, codec_for
 from lipwright.pipeline.progress import Progress, stoppable, told_as
 from lipwright.pipeline.provenance import synthetic_tags
@@ -36,7 +39,6 @@ from lipwright.pipeline.render.roles import (
     require_paintable,
     scripts_of,
     speaker_of,
-    speech_of,
 )
 from lipwright.pipeline.render.spans import Film
 from lipwright.pipeline.render.views import half_of
@@ -118,15 +120,17 @@ def render_video(
     target, out, settings = Path(target), Path(out), settings or RenderSettings()
     progress = stoppable(progress, cancel)
     scripts = scripts_of(audio, model, mouth, bank, face)
-    _require_sound(settings)
-    _require_writable(out, [target, *(script.audio for script in scripts)], settings, force)
+    _require_valid(settings)
+    _require_writable(out, [target, *(path for script in scripts for path in script.paths)], settings, force)
     media, sounds = probe(target), [probe(script.audio) for script in scripts]
     speeches = [StoredSpeech(sound) for sound in sounds]
     length = max(len(speech) for speech in speeches)
+    start_s, end_s = _span_of(settings, media, length / SAMPLE_RATE_HZ)
+    motions = [motion_of(script, speech, device, progress) for script, speech in zip(scripts, speeches, strict=True)]
+    spoken = [find_speech(speech, FeatureSettings()) for speech in speeches]
     for speech in speeches:
-        speech.extend(length)
-    start_s, end_s = _span_of(settings, length / SAMPLE_RATE_HZ)
-    motions = [motion_of(script, speech, device) for script, speech in zip(scripts, speeches, strict=True)]
+        speech.extend(length)  # who has said all that they have to say is silent
+    spoken = [np.pad(speaks, (0, max(map(len, spoken)) - len(speaks))) for speaks in spoken]
 
     sha256, tracking = file_sha256(target), time.perf_counter()
     stages = [f" {script.face}" if len(scripts) > 1 else "" for script in scripts]
@@ -137,15 +141,15 @@ def render_video(
     tracking_s, banking = time.perf_counter() - tracking, time.perf_counter()
     require_apart(tracks, target)
     roles = []
-    for script, speech, motion in zip(scripts, speeches, motions, strict=True):
-        track, speaks = tracks[script.face], speech_of(speech)
+    for script, speaks, motion in zip(scripts, spoken, motions, strict=True):
+        track = tracks[script.face]
         said = controlled(motion(speaker_of(track, target), sha256), settings, speaks)
         faces = bank_for(media, track, sha256, script.bank, progress=progress)
         roles.append(Role(script.face, track, said, faces, speaks))
         require_paintable(roles[-1], target)
     bank_s = time.perf_counter() - banking
 
-    plan = _plan(media, roles, settings, start_s, end_s)
+    plan = _plan(media, roles, settings, Fraction(length, SAMPLE_RATE_HZ), start_s, end_s)
     for role, script in zip(roles, scripts, strict=True):
         require_open(role, plan.times_s, script.bank or target)
     encoding = _encoding(media, out, settings)
@@ -166,6 +170,7 @@ def render_video(
             writer.append(span.packets)
             worst = max(worst, span.outside_max_abs)
             shares.append(span.mask_shares)
+    prune("spans")  # not before: what is left of a render that was killed is for the next one
     elapsed = time.perf_counter() - painting
     mask_shares = np.concatenate(shares)
     return {
@@ -185,7 +190,7 @@ def render_video(
     }
 
 
-def _require_sound(settings: RenderSettings) -> None:
+def _require_valid(settings: RenderSettings) -> None:
     try:
         settings.check()
     except ValueError as error:
@@ -202,24 +207,33 @@ def _require_writable(out: Path, inputs: list[Path], settings: RenderSettings, f
         raise InputError(f"{out} is a folder; choose another --out")
 
 
-def _span_of(settings: RenderSettings, length_s: float) -> tuple[Fraction, Fraction]:
-    """Return from when to when the sound is rendered, seconds."""
+def _span_of(settings: RenderSettings, media: Media, length_s: float) -> tuple[Fraction, Fraction]:
+    """Return from when to when the sound is rendered, seconds; the start is one of the target's ticks."""
     start_s = settings.start_s or 0.0
     end_s = min(length_s, np.inf if settings.end_s is None else settings.end_s)
     if settings.preview:
         end_s = min(end_s, start_s + PREVIEW_S)
     if start_s >= end_s:
         raise InputError(f"the sound ends at {length_s:.2f} s, before the start at {start_s:g} s; give an earlier --start")
-    return Fraction(start_s).limit_denominator(MICROSECONDS), Fraction(end_s).limit_denominator(MICROSECONDS)
+    start, end = (Fraction(time).limit_denominator(MICROSECONDS) for time in (start_s, end_s))
+    if start:
+        tick = media.need_video().time_base
+        start = floor((start + media.zero) / tick) * tick - media.zero
+    return start, end
 
 
-def _plan(media: Media, roles: list[Role], settings: RenderSettings, start_s: Fraction, end_s: Fraction) -> Plan:
-    """Choose which frame of the target is shown when, from the start to the end."""
+def _plan(
+    media: Media, roles: list[Role], settings: RenderSettings, length_s: Fraction, start_s: Fraction, end_s: Fraction
+) -> Plan:
+    """Choose which frame of the target is shown when, and of these take the ones that are seen from the start to the end."""
     if settings.retime and not settings.alpha:  # a layer must fit the target as its editor has it
-        plan = retime(media, [(role.track, role.speaks) for role in roles], end_s)
+        plan = retime(media, [(role.track, role.speaks) for role in roles], length_s)
     else:
-        plan = play_in_order(media, roles[0].track.pts, end_s)
-    shown = plan.ticks >= ceil((start_s + plan.zero) / plan.time_base) if start_s else np.ones(len(plan), bool)
+        plan = play_in_order(media, roles[0].track.pts, length_s)
+    first, end = (int(np.searchsorted(plan.ticks, ceil((time + plan.zero) / plan.time_base))) for time in (start_s, end_s))
+    if start_s and (first == len(plan) or plan.time(first) > start_s):
+        first = max(first - 1, 0)  # on the screen when it starts
+    shown = slice(first, max(end, first + 1))
     return replace(plan, frames=plan.frames[shown], ticks=plan.ticks[shown])
 
 

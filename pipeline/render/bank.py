@@ -24,6 +24,7 @@ from lipwright.data.files import whole_file
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media, Yuv, read_frames
 from lipwright.data.mouth import INNER_LIPS, LIPS
+from lipwright.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from lipwright.pipeline.render.occlusion import Likeness
@@ -154,7 +155,9 @@ class Bank:
         return Window(y.reshape(height, width), uv.reshape(height // 2, width // 2, 2), corner)
 
 
-def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float | None = None) -> Bank:
+def collect_windows(
+    media: Media, track: FaceTrack, sha256: str, *, end_s: float | None = None, progress: Progress | None = None
+) -> Bank:
     """Collect the bank of a video as it was tracked, or find its pixels in the cache.
 
     Parameters
@@ -163,6 +166,8 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
         The video, its face track and its hash.
     end_s
         Take nothing from this time on.
+    progress
+        Called with (what, done, in all).
 
     Raises
     ------
@@ -199,7 +204,7 @@ def collect_windows(media: Media, track: FaceTrack, sha256: str, *, end_s: float
         clear=np.ones(len(frames), bool),
     )
     if not file.exists() or file.stat().st_size != bank.offsets[-1]:
-        _write_windows(bank, media)
+        _write_windows(bank, media, progress)
     return bank
 
 
@@ -235,13 +240,15 @@ def measure_sharpness(bank: Bank) -> np.ndarray:
     return values / max(float(np.median(values)), 1e-6)
 
 
-def _write_windows(bank: Bank, media: Media) -> None:
+def _write_windows(bank: Bank, media: Media, progress: Progress | None) -> None:
     wanted = {int(frame): box for frame, box in zip(bank.frames, bank.boxes, strict=True)}
     with whole_file(bank.file) as partial, partial.open("wb") as out:
         for frame in read_frames(media):
             if (box := wanted.get(frame.index)) is not None:
                 window = Window.of(frame.yuv(), box)
                 out.write(window.y.tobytes() + window.uv.tobytes())
+            if progress:
+                progress("cut bank", frame.index + 1, int(bank.frames[-1]) + 1)
             if frame.index >= bank.frames[-1]:
                 break
     cache.prune("banks")

@@ -69,7 +69,7 @@ def build_bank(
     from safetensors import SafetensorError
     from safetensors.numpy import load_file, save_file
 
-    bank = collect_windows(media, track, sha256, end_s=end_s)
+    bank = collect_windows(media, track, sha256, end_s=end_s, progress=progress)
     file = cache.cached_path("banks", bank.file.with_suffix(".safetensors").name)
     try:
         known = load_file(file)

@@ -61,6 +61,9 @@ NEVER = 1e5
 SHOT_S = 1.0
 """Nobody turns back to a cut from nearer: of the shot behind it, less than twice this would be seen."""
 
+MOST_FRAMES = 900
+"""Of fast footage, such as slow motion, fewer seconds are decided at a time: the search's memory grows with the square."""
+
 DECIDED_S, AHEAD_S = 15.0, 5.0
 """So much output is decided at a time, knowing so much of what follows."""
 
@@ -212,6 +215,7 @@ def retime(media: Media, heads: Sequence[tuple[FaceTrack, np.ndarray]], until_s:
     state, start = (0, 0, False), 0
     while start < len(intervals_s):
         decided, seen = np.searchsorted(times_s, times_s[start] + np.array([DECIDED_S, DECIDED_S + AHEAD_S]))
+        decided, seen = min(decided, start + MOST_FRAMES), min(seen, start + MOST_FRAMES * 4 // 3)
         rows = slice(start, seen)
         path = _search(footage, state, intervals_s[rows], silent[1:][rows])[: max(decided - start, 1)]
         frames[start + 1 : start + 1 + len(path)] = [frame for frame, _, _ in path]

@@ -14,10 +14,10 @@ from lipwright.data.audio import StoredSpeech
 from lipwright.data.edits import closed_in_silence, with_gain
 from lipwright.data.errors import FaceError, InputError
 from lipwright.data.faces import SAME, WHICH, height_px
-from lipwright.data.features import FeatureSettings
+from lipwright.data.features import gain_for
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import MouthTrack, Speaker, aperture, load_track, measure_mouth, measure_speaker
-from lipwright.data.voice import find_speech
+from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.choose import paint_strength
 from lipwright.pipeline.settings import RenderSettings
@@ -53,6 +53,11 @@ class Script:
     model: Path | None
     mouth: Path | None
     bank: Path | None
+
+    @property
+    def paths(self) -> list[Path]:
+        """All that was given."""
+        return [path for path in (self.audio, self.model, self.mouth, self.bank) if path is not None]
 
 
 def scripts_of(
@@ -119,19 +124,25 @@ class Role:
         return f"{self.face}-{self.bank.file.stem}"
 
 
-def motion_of(script: Script, samples: StoredSpeech, device: str) -> Callable[[Speaker, str], MouthTrack]:
-    """Return what gives a person, of a video with a hash, the mouth to paint; what is wrong with its files is told at once."""
+def motion_of(
+    script: Script, samples: StoredSpeech, device: str, progress: Progress | None = None
+) -> Callable[[Speaker, str], MouthTrack]:
+    """Return what gives a person, of a video with a hash, the mouth to paint; what is wrong with its files is told at once.
+
+    How loud the samples are is measured now: silence may be added to them before the mouth is asked for.
+    """
     if script.mouth is not None:
         own = load_track(script.mouth)
         return lambda speaker, _: own.on(speaker)
-    from lipwright.pipeline.predict import foreign_model, load_model, predict_mouth
+    from lipwright.pipeline.predict import feature_settings, foreign_model, load_model, predict_mouth
 
     lipsync = load_model(script.model, device)
+    gain = gain_for(samples, feature_settings(lipsync))
 
     def predict(speaker: Speaker, sha256: str) -> MouthTrack:
         if warning := foreign_model(lipsync, speaker, sha256):
             log.warning("%s", warning)
-        return predict_mouth(lipsync, samples, speaker)
+        return predict_mouth(lipsync, samples, speaker, gain=gain, progress=told_as(progress, "predict"))
 
     return predict
 
@@ -183,8 +194,3 @@ def controlled(mouth: MouthTrack, settings: RenderSettings, speaks: np.ndarray) 
     if settings.mouth_gain != 1:
         mouth = with_gain(mouth, settings.mouth_gain)
     return closed_in_silence(mouth, speaks) if settings.closed_in_silence else mouth
-
-
-def speech_of(samples: StoredSpeech) -> np.ndarray:
-    """Tell where somebody speaks, (T,) bool on the 100 Hz grid."""
-    return find_speech(samples, FeatureSettings())

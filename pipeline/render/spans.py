@@ -12,9 +12,12 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import chain, groupby
+from math import floor
 from operator import itemgetter
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -22,6 +25,7 @@ from threadpoolctl import threadpool_limits
 from lipwright.data import cache
 from lipwright.data.ahead import ahead
 from lipwright.data.encoder import Encoding, Layer, Packets, encode
+from lipwright.data.errors import InputError
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import TRACKER_VERSION
 from lipwright.data.media import Media, Yuv
@@ -153,8 +157,8 @@ class Film:
         ):
             for given, items in groupby(work, key=itemgetter(0)):
                 first = next(items)[1]
-                if isinstance(first, Span):
-                    span = first
+                if isinstance(first, Path):
+                    span = Span.load(first) or _gone(first)
                 else:
                     frames = chain([first], (frame for _, frame in items if isinstance(frame, _Shown)))
                     span = self._encode(given, frames, progress)
@@ -162,14 +166,18 @@ class Film:
                     progress("render", given.end, len(self.plan))
                 yield span
 
-    def _work(self) -> Iterator[tuple[_Given, Span | _Shown]]:
-        """Yield what is kept of each span, or its painted frames."""
+    def _work(self) -> Iterator[tuple[_Given, Path | _Shown]]:
+        """Yield where each span is kept, or its painted frames."""
         with closing(Player(self.media, self.roles[0].track.pts)) as player:
             for first in range(0, len(self.plan), self.encoding.span_frames):
                 given = self._given(first)
-                kept = Span.load(_file(given.key))
-                for item in [kept] if kept else self._painted(given, player):
+                file = _file(given.key)
+                for item in [file] if Span.load(file) else self._painted(given, player):
                     yield given, item
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self.encoding.fingerprint()
 
     def _given(self, first: int) -> _Given:
         end = min(first + self.encoding.span_frames, len(self.plan))
@@ -180,7 +188,7 @@ class Film:
             "version": [SPAN_VERSION, TRACKER_VERSION],
             "target": self.sha256,
             "roles": [role.name for role in self.roles],
-            "encoding": self.encoding.fingerprint(),
+            "encoding": self._fingerprint,
             "view": [self.settings.preview, self.settings.overlay, self.settings.alpha],
             "ticks": self._ticks(first, end),
         }
@@ -190,7 +198,9 @@ class Film:
         return _Given(first, end, around, mouths, content.hexdigest())
 
     def _ticks(self, first: int, end: int) -> list[int]:
-        return [round((self.plan.time(k) - self.start_s) / self.encoding.time_base) for k in range(first, end)]
+        # Halves upwards, all of them: of a coarse clock, no two frames may fall onto one tick.
+        times = ((self.plan.time(k) - self.start_s) / self.encoding.time_base for k in range(first, end))
+        return [max(0, floor(time + Fraction(1, 2))) for time in times]
 
     def _painted(self, given: _Given, player: Player) -> Iterator[_Shown]:
         rows = self.plan.frames[given.around]
@@ -228,9 +238,12 @@ class Film:
 
         span = Span(encode(self.encoding, pictures()), worst, np.array(shares, np.float32))
         span.save(_file(given.key))
-        cache.prune("spans")
         trim_heap()  # pictures that are held and let go in two threads leave holes, more with every span
         return span
+
+
+def _gone(file: Path) -> NoReturn:
+    raise InputError(f"{file} was there and is not any more; render again")
 
 
 def _file(key: str) -> Path:

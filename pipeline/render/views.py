@@ -21,6 +21,9 @@ LINE = 0.012
 FEATHER = 0.04
 """A mouth layer fades to nothing over so much inside its mask's edge, in units of face space."""
 
+MARGIN_PX, FLAT = 8, np.array([16, 128, 128], np.uint8)
+"""So far round a mouth layer the picture stays; beyond, it is black."""
+
 _SUBPIXEL_BITS = 4
 
 
@@ -86,4 +89,11 @@ def mouth_layer(picture: Yuv, painted: Sequence[tuple[Painted, float]]) -> Layer
         depth = cv2.distanceTransform(np.pad(each.mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
         inside = np.clip(depth / (FEATHER * unit), 0, 1) * 255
         np.maximum(alpha[top:bottom, left:right], inside.round().astype(np.uint8), out=alpha[top:bottom, left:right])
-    return Layer(picture, alpha)
+    # What is not seen need not be stored; but a little round the mouth, for editors that resample.
+    shown = cv2.dilate(alpha, np.ones((2 * MARGIN_PX + 1, 2 * MARGIN_PX + 1), np.uint8)) > 0
+    small = cv2.resize(shown.astype(np.uint8), picture.u.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    flat = (
+        np.where(seen, plane, level)
+        for plane, seen, level in zip(vars(picture).values(), (shown, small, small), FLAT, strict=True)
+    )
+    return Layer(Yuv(*flat), alpha)

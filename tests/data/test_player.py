@@ -21,7 +21,7 @@ PICTURE_BYTES = 64 * 48 * 3 // 2
 
 def _opened(path: Path) -> tuple[Media, np.ndarray, list[Frame]]:
     media = probe(path)
-    frames = list(read_frames(media, threads=1))
+    frames = list(read_frames(media))
     return media, np.array([f.pts for f in frames], np.int64), frames
 
 
@@ -86,7 +86,7 @@ def test_any_order_gives_the_pictures_of_decoding_in_order(
     media, pts, frames = _opened(path)
     assert len(frames) == 30
     monkeypatch.setattr(player_module, "BLOCK_BYTES", block_frames * PICTURE_BYTES)
-    with Player(media, pts, threads=1) as player:
+    with Player(media, pts) as player:
         for index in [*range(29, -1, -1), *_wander(30, 120, block_frames)]:
             _assert_same(player(index), frames[index])
 
