@@ -74,7 +74,7 @@ def sound_packets(
     InputError
         There are more channels than AAC can hold.
     """
-    if isinstance(audio, Mix):
+    if not isinstance(audio, Media):
         mixed = audio.blocks() if span_s is None else _cut(audio.blocks(), audio.rate_hz, *span_s)
         return _encoded(container, mixed, audio.rate_hz, audio.channels, "the mixed sound")
     kind = audio.need_audio()

@@ -43,6 +43,13 @@ def test_the_longest_unused_goes_first(folder: Path) -> None:
     assert sorted(p.name for p in (folder / "tracks").iterdir()) == ["a", "d"]
 
 
+def test_what_others_drop_meanwhile_is_passed_over(folder: Path) -> None:
+    cached_path("tracks", "a").write_bytes(bytes(100))
+    (folder / "tracks" / "gone").symlink_to(folder / "nowhere")  # cannot be looked at any more
+    prune("tracks", most_bytes=100)
+    assert (folder / "tracks" / "a").exists()
+
+
 def test_nothing_goes_while_there_is_room(folder: Path) -> None:
     for kind in ("tracks", "banks"):
         for name in "ab":

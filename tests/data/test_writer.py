@@ -20,6 +20,7 @@ from lipwright.data.audio import SAMPLE_RATE_HZ, read_blocks, read_speech
 from lipwright.data.encoder import INTRA, Codec, Encoding, Layer, Packets, encode
 from lipwright.data.errors import InputError, MediaError
 from lipwright.data.media import BT709, Media, VideoStream, Yuv, probe, read_frames, to_rgb
+from lipwright.data.mix import Mix
 from lipwright.data.writer import CONTAINERS, VideoWriter, codec_for
 
 Make = Callable[..., Path]
@@ -232,12 +233,14 @@ def test_sound_longer_than_the_picture_is_written_whole(wav, tone, bars: Make) -
     assert len(list(read_frames(out, threads=1))) == 5
 
 
-def test_a_span_of_the_sound_is_moved_to_zero(wav, bars: Make, tmp_path: Path, picture) -> None:
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_span_of_the_sound_is_moved_to_zero(wav, bars: Make, tmp_path: Path, picture, mixed: bool) -> None:
     samples = np.zeros(3 * 48000, np.float32)
     for click_s in (1.25, 1.73):
         samples[round(click_s * 48000) : round(click_s * 48000) + 200] = 0.9
     media = probe(wav(samples, 48000))
-    with writer_of(tmp_path / "span.mp4", media, audio_span_s=(Fraction("1.23"), Fraction("2.23"))) as writer:
+    audio = Mix([media, media]) if mixed else media
+    with writer_of(tmp_path / "span.mp4", audio, audio_span_s=(Fraction("1.23"), Fraction("2.23"))) as writer:
         write_frames(writer, picture)
     assert next(read_frames(probe(tmp_path / "span.mp4"), threads=1)).time == 0
     sound = read_speech(probe(tmp_path / "span.mp4"))
@@ -617,6 +620,7 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from lipwright.data.encoder import Encoding, encode
+from lipwright.data.mix import Mix
 from lipwright.data.media import BT709, Yuv
 from lipwright.data.writer import VideoWriter
 

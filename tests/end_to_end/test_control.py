@@ -64,20 +64,52 @@ def _sound(path: Path) -> np.ndarray:
     return read_speech(probe(path))
 
 
-def test_a_part_of_the_sound_is_that_part_of_the_whole(render: Callable[..., Any], tmp_path: Path) -> None:
-    render("--no-retime", out="whole.mp4")
-    report = render("--no-retime", "--start", 1.2, "--end", 3.2, out="part.mp4")
-    assert report["frames"] == 50
+@pytest.mark.parametrize(
+    ("start_s", "first", "times"),
+    [
+        (1.2, 30, [Fraction(k, 25) for k in range(50)]),
+        # Within frame 30, which is still on the screen.
+        (1.21, 30, [Fraction(0)] + [Fraction(k, 25) - Fraction("0.01") for k in range(1, 51)]),
+    ],
+)
+def test_a_part_of_the_sound_is_that_part_of_the_whole(
+    render: Callable[..., Any], tmp_path: Path, start_s: float, first: int, times: list[Fraction]
+) -> None:
+    render(out="whole.mp4")
+    report = render("--start", start_s, "--end", start_s + 2, out="part.mp4")
+    assert report["frames"] == len(times)
     assert report["seconds"] == pytest.approx(2.0)
-    whole = [frame.yuv().y.astype(int) for frame in read_frames(probe(tmp_path / "whole.mp4"))][30:80]
+    whole = [frame.yuv().y.astype(int) for frame in read_frames(probe(tmp_path / "whole.mp4"))][first : first + len(times)]
     part = list(read_frames(probe(tmp_path / "part.mp4")))
-    assert [frame.time for frame in part] == [Fraction(k, 25) for k in range(50)]
+    assert [frame.time for frame in part] == times
     for a, frame in zip(whole, part, strict=True):
         assert np.abs(a - frame.yuv().y).mean() < 1.5  # encoded another time
-    heard, of = _sound(tmp_path / "part.mp4"), _sound(tmp_path / "whole.mp4")[19200:51200]
+    begin = round(16000 * start_s)
+    heard, of = _sound(tmp_path / "part.mp4"), _sound(tmp_path / "whole.mp4")[begin : begin + 32000]
     assert abs(len(heard) - len(of)) < 1600
     count = min(len(heard), len(of))
     assert np.corrcoef(heard[:count], of[:count])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(("start_s", "end_s", "frames"), [(0.5, 1.5, 24), (0.3, 0.9, 16), (1.005, 1.03, 1), (1.43, None, 1)])
+def test_a_part_of_a_video_with_a_coarse_clock(
+    lipwright: Any, encode: Callable[..., Path], talk: Any, talk_pictures: list[Yuv], mouth: Path, tmp_path: Path,
+    start_s: float, end_s: float | None, frames: int,
+) -> None:  # fmt: skip
+    """Ticks as long as a frame: a start between two of them neither makes frames fall together nor leaves none."""
+    samples, rate_hz = soundfile.read(talk.path.with_suffix(".wav"), dtype="float32")
+    soundfile.write(tmp_path / "short.wav", samples[: round(1.44 * rate_hz)], rate_hz)
+    shown = [(Fraction(k, 25), picture) for k, picture in enumerate(talk_pictures[:36])]
+    target = encode("target.avi", video=shown, codec="mpeg4", time_base=Fraction(1, 25))
+    end = [] if end_s is None else ["--end", end_s]
+    ran = lipwright(
+        "render", "--target", target, "--audio", "short.wav", "--mouth", mouth, "--start", start_s, *end, "--out", "o.mp4",
+        "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert (ran.code, ran.err) == (0, "")
+    times = [frame.time for frame in read_frames(probe(tmp_path / "o.mp4"))]
+    assert times == [Fraction(k, 25) for k in range(len(times))]
+    assert len(times) == ran.json["frames"] == frames
 
 
 def test_a_start_after_the_end_of_the_sound_is_refused(lipwright: Any, talk: Any, mouth: Path, tmp_path: Path) -> None:

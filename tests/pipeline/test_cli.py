@@ -137,6 +137,8 @@ USAGE = [
     [*RENDER, "--codec", "vp9"],
     [*RENDER, "--model", "m", "--model", "n"],
     [*RENDER, "--bank", "left="],
+    [*RENDER, "--model", "left=m"],
+    ["render", "--target", "a.mp4", "--out", "o.mp4", "--speaker-audio", "left=b.wav", "--face", "left"],
     ["render", "--target", "a.mp4", "--out", "o.mp4", "--speaker-audio", "b.wav"],
     ["render", "--target", "a.mp4", "--out", "o.mp4", "--speaker-audio", "left=b.wav", "--speaker-audio", "left=c.wav"],
     ["preprocess", "--out", "c"],

@@ -95,6 +95,22 @@ def test_one_that_fails_keeps_no_other_from_being_done(tmp_path: Path, three: Pa
     assert probe(tmp_path / "2.mp4").need_video().frames == 25
 
 
+def test_not_even_what_nobody_foresaw(tmp_path: Path, three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lipwright.pipeline import render
+
+    def render_video(target: str, audio: str, out: str, **options: Any) -> dict[str, Any]:
+        if out.endswith("0.mp4"):
+            return {"frames": 1 // 0}
+        raise PermissionError(13, "Permission denied", out)
+
+    monkeypatch.setattr(render, "render_video", render_video)
+    told = render_jobs(three)["jobs"]
+    assert [result["error"].split(": ")[1] for result in told] == [
+        "integer division or modulo by zero",
+        *2 * ["Permission denied"],
+    ]
+
+
 def test_cancelling_ends_the_list(tmp_path: Path, three: Path) -> None:
     cancel = threading.Event()
     with pytest.raises(Cancelled):

@@ -184,9 +184,12 @@ def test_an_input_is_never_overwritten(tmp_path: Path, talk: Any, talk_track: Fa
     link = tmp_path / "same.mp4"
     link.symlink_to(talk.path)
     before = talk.path.read_bytes()
-    for out in (talk.path, link):
+    bank = tmp_path / "bank.mp4"
+    bank.write_bytes(before)
+    for out in (talk.path, link, bank):
         with pytest.raises(InputError, match="is an input"):
-            render_video(talk.path, talk.path, out, mouth=tmp_path / "track.json", force=True)
+            render_video(talk.path, talk.path, out, mouth=tmp_path / "track.json", bank=bank, force=True)
+    assert bank.read_bytes() == before
     assert talk.path.read_bytes() == before
 
 

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lipwright.data.audio import SAMPLE_RATE_HZ, StoredSpeech
 from lipwright.data.errors import FaceError, InputError
 from lipwright.data.landmarks import FaceTrack
-from lipwright.pipeline.render.roles import Script, require_apart, scripts_of
+from lipwright.data.media import probe
+from lipwright.data.mouth import measure_mouth, measure_speaker
+from lipwright.pipeline.render.roles import Script, motion_of, require_apart, scripts_of
 
 A, B, M, T = Path("a.wav"), Path("b.wav"), Path("run"), Path("mouth.json")
 
@@ -42,6 +45,18 @@ def test_each_face_has_its_own_and_what_is_given_once_is_for_all() -> None:
 def test_what_does_not_fit_together_is_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         scripts_of(**given)
+
+
+def test_silence_after_a_short_line_makes_it_no_louder(talk: Any, talk_track: FaceTrack) -> None:
+    """Beside somebody who speaks for long, a short line is heard as it would be alone."""
+    speaker, script = measure_speaker(measure_mouth(talk_track)), Script(None, talk.path, None, None, None)
+    mouths = []
+    for seconds in (0, 120):
+        samples = StoredSpeech(probe(talk.path))
+        motion = motion_of(script, samples, "cpu")
+        samples.extend(seconds * SAMPLE_RATE_HZ)
+        mouths.append(motion(speaker, "").at(np.arange(400) / 100)[0])
+    np.testing.assert_allclose(mouths[0], mouths[1], atol=1e-5)
 
 
 def test_two_sounds_need_two_faces(talk_track: FaceTrack) -> None:

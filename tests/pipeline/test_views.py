@@ -54,6 +54,10 @@ def test_a_layer_over_its_frame_is_the_painted_frame(talk_track: FaceTrack, talk
     outside = layer.alpha.copy()
     outside[top:bottom, left:right][painted.mask] = 0
     assert not outside.any()
+    far = np.ones(own.y.shape, bool)
+    far[top - 20 : bottom + 20, left - 20 : right + 20] = False
+    assert (layer.yuv.y[far] == 16).all()  # nothing of the picture is stored
+    assert (layer.yuv.u[far[::2, ::2]] == 128).all()
     lips = talk_track.points[20][LIPS, :2].round().astype(int)
     assert (layer.alpha[lips[:, 1], lips[:, 0]] == 255).all()
 
