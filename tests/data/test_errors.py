@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lipwright.data import errors
-from lipwright.data.errors import InputError, LipwrightError, MissingPartError, OutputExistsError, require_new
+from lipwright.data.errors import Cancelled, InputError, LipwrightError, MissingPartError, OutputExistsError, require_new
 
 TREE = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)]
 
@@ -15,8 +15,8 @@ TREE = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e
 @pytest.mark.parametrize("error", TREE)
 def test_every_error_is_ours_and_has_the_code_of_its_branch(error: type[LipwrightError]) -> None:
     assert issubclass(error, LipwrightError)
-    expected = 3 if issubclass(error, InputError) else 4 if issubclass(error, MissingPartError) else 1
-    assert error.exit_code == expected
+    branches = {InputError: 3, MissingPartError: 4, Cancelled: 130}
+    assert error.exit_code == next((code for branch, code in branches.items() if issubclass(error, branch)), 1)
     assert str(error("a.mp4 is empty")) == "a.mp4 is empty"
 
 
