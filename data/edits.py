@@ -11,6 +11,7 @@ import numpy as np
 
 from lipwright.data.errors import InputError
 from lipwright.data.features import STEP_HZ
+from lipwright.data.voice import find_pauses
 
 if TYPE_CHECKING:
     from lipwright.data.mouth import MouthTrack
@@ -103,8 +104,7 @@ def closed_in_silence(track: MouthTrack, speech: np.ndarray) -> MouthTrack:
         Where somebody speaks, 100 steps a second from time zero (`lipwright.data.voice.find_speech`).
     """
     early, least = (round(time_s * STEP_HZ) for time_s in (OPENS_BEFORE_S, SHORTEST_CLOSED_S))
-    borders = np.flatnonzero(np.diff(speech, prepend=True, append=True)).reshape(-1, 2)
     # Before the first word and after the last there is nothing to move from or to.
-    pauses = [(a or -math.inf, b - early if b < len(speech) else math.inf) for a, b in borders.tolist()]
+    pauses = [(a or -math.inf, b - early if b < len(speech) else math.inf) for a, b in find_pauses(speech).tolist()]
     edits = [Edit(a / STEP_HZ, b / STEP_HZ, closed=True) for a, b in pauses if b - a >= least]
     return replace(track, edits=(*track.edits, *edits))

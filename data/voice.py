@@ -80,6 +80,11 @@ def find_speech(samples: Speech, settings: FeatureSettings) -> np.ndarray:
     return binary_closing(np.pad(loud, wide), np.ones(wide, bool))[wide:-wide]
 
 
+def find_pauses(speech: np.ndarray) -> np.ndarray:
+    """Return the first step of each pause in speech (T,) bool, and the step after its last, (P, 2) int64."""
+    return np.flatnonzero(np.diff(speech, prepend=True, append=True)).reshape(-1, 2)
+
+
 def knows_voices() -> bool:
     """Say whether silero-vad is installed (`lipwright[voice]`), which tells voices from other sound."""
     try:

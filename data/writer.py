@@ -5,12 +5,9 @@ Nothing half-written is left behind: what is written grows under a temporary nam
 
 from __future__ import annotations
 
-import glob
 import logging
-import os
 import re
 import shutil
-import threading
 from collections import deque
 from contextlib import suppress
 from fractions import Fraction
@@ -23,6 +20,7 @@ import numpy as np
 
 from lipwright.data.encoder import ENCODERS, INTRA, Codec, Encoding, Layer, Packets
 from lipwright.data.errors import InputError
+from lipwright.data.files import own_mark, sweep
 from lipwright.data.media import Media, Yuv
 from lipwright.data.mix import Mix
 from lipwright.data.soundtrack import sound_packets
@@ -101,9 +99,9 @@ class VideoWriter:
         tags: dict[str, str] | None = None,
     ) -> None:
         _require_holds(path, encoding.codec)
-        _sweep(path)
+        sweep(path)
         self.path, self.encoding = path, encoding
-        self._partial = path.with_name(f".{path.stem}.{_own_name()}.partial{path.suffix}")
+        self._partial = path.with_name(f".{path.stem}.{own_mark()}.partial{path.suffix}")
         suffix = path.suffix.lower()
         if not suffix:
             _require_pictures(path)
@@ -211,29 +209,6 @@ class VideoWriter:
             self.close()
         else:
             self.discard()
-
-
-def _own_name() -> str:
-    return f"{os.getpid()}-{threading.get_ident()}"
-
-
-def _sweep(path: Path) -> None:
-    """Remove what writers of the same output left that were killed."""
-    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
-        name = left.name.removeprefix(f".{path.stem}.").split(".")[0]
-        pid = name.partition("-")[0]
-        if name == _own_name() or (pid.isdigit() and not _alive(int(pid))):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _require_pictures(path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +19,6 @@ from lipwright.data.errors import Cancelled, InputError
 from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.settings import RenderSettings
-
-log = logging.getLogger(__name__)
 
 NEEDED = ("target", "audio", "out")
 POSSIBLE = ("model", "mouth", "bank", "face")

@@ -19,6 +19,7 @@ from lipwright.data.features import STEP_HZ
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import Media
 from lipwright.data.rows import BLOCK
+from lipwright.data.voice import find_pauses
 
 HEAD = np.array([(-0.5, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 0.35, -0.5), (0.0, -0.63, -0.15)])
 """Outer eye corners, tip of the nose and hairline, in face space: their mean speed is the head's, turning or moving."""
@@ -225,10 +226,9 @@ def retime(media: Media, heads: Sequence[tuple[FaceTrack, np.ndarray]], until_s:
 
 def _pauses(speaks: np.ndarray) -> np.ndarray:
     """Tell where speech, (T,) bool on the 100 Hz grid, pauses."""
-    borders = np.flatnonzero(np.diff(speaks, prepend=True, append=True)).reshape(-1, 2)
     pauses = np.zeros(len(speaks), bool)
-    for first, end in borders[np.diff(borders)[:, 0] <= LONGEST_PAUSE_S * STEP_HZ]:
-        pauses[first:end] = True
+    for first, end in find_pauses(speaks):
+        pauses[first:end] = end - first <= LONGEST_PAUSE_S * STEP_HZ
     return pauses
 
 

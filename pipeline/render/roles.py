@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -30,7 +29,6 @@ NEVER_OPEN = 0.05
 LOOKED_AT = 200
 """Frames that tell whether two tracks are of the same face."""
 
-P = TypeVar("P")
 One = Path | str
 Each = One | Mapping[str, One]
 """A path, or one for each face."""

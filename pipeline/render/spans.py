@@ -107,10 +107,11 @@ class _Shown:
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """What a span follows from: its place in the plan, and each role's mouths (F, 40, 3) around it, and where valid."""
+    """What a span follows from: its place in the plan, its PTS, each role's mouths (F, 40, 3) around it, and where valid."""
 
     first: int
     end: int
+    ticks: list[int]
     around: slice
     mouths: list[tuple[np.ndarray, np.ndarray]]
     key: str
@@ -168,7 +169,7 @@ class Film:
 
     def _work(self) -> Iterator[tuple[_Given, Path | _Shown]]:
         """Yield where each span is kept, or its painted frames."""
-        with closing(Player(self.media, self.roles[0].track.pts)) as player:
+        with Player(self.media, self.roles[0].track.pts) as player:
             for first in range(0, len(self.plan), self.encoding.span_frames):
                 given = self._given(first)
                 file = _file(given.key)
@@ -183,19 +184,19 @@ class Film:
         end = min(first + self.encoding.span_frames, len(self.plan))
         around = slice(max(first - MARGIN, 0), min(end + MARGIN, len(self.plan)))
         times_s = self.plan.times_s[around]
-        mouths = [role.mouth.at(times_s) for role in self.roles]
+        mouths, ticks = [role.mouth.at(times_s) for role in self.roles], self._ticks(first, end)
         head = {
             "version": [SPAN_VERSION, TRACKER_VERSION],
             "target": self.sha256,
             "roles": [role.name for role in self.roles],
             "encoding": self._fingerprint,
             "view": [self.settings.preview, self.settings.overlay, self.settings.alpha],
-            "ticks": self._ticks(first, end),
+            "ticks": ticks,
         }
         content = hashlib.sha256(json.dumps(head).encode())
         for values in chain([self.plan.frames[around]], *mouths):
             content.update(values.tobytes())
-        return _Given(first, end, around, mouths, content.hexdigest())
+        return _Given(first, end, ticks, around, mouths, content.hexdigest())
 
     def _ticks(self, first: int, end: int) -> list[int]:
         # Halves upwards, all of them: of a coarse clock, no two frames may fall onto one tick.
@@ -228,7 +229,7 @@ class Film:
 
         def pictures() -> Iterator[tuple[Yuv | Layer, int]]:
             nonlocal worst
-            for k, (frame, ticks) in enumerate(zip(frames, self._ticks(given.first, given.end), strict=True), given.first + 1):
+            for k, (frame, ticks) in enumerate(zip(frames, given.ticks, strict=True), given.first + 1):
                 worst = max(worst, frame.outside_max_abs)
                 shares.extend(painted.mask_share for painted, _ in frame.painted)
                 picture = mouth_layer(frame.picture, frame.painted) if self.settings.alpha else frame.picture

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
@@ -24,8 +25,8 @@ from lipwright.data.errors import (
 from lipwright.models.errors import ModelError
 from lipwright.models.recurrent import CELLS, DIRECTIONS
 from lipwright.pipeline import cli
-from lipwright.pipeline.cli import command, models
-from lipwright.pipeline.settings import DELAY_MS, RenderSettings, TrainSettings, help_of
+from lipwright.pipeline.cli import command, models, video
+from lipwright.pipeline.settings import DELAY_MS, Codec, RenderSettings, TrainSettings, help_of
 
 COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "demo")
 HEAVY = ("torch", "cv2", "mediapipe", "librosa", "av", "sklearn", "scipy", "numba", "matplotlib")
@@ -92,6 +93,10 @@ def test_rendering_options_show_the_settings_own_help(run: CliRunner) -> None:
 def test_the_choices_of_cell_and_direction_are_the_networks() -> None:
     assert tuple(models.Cell) == CELLS
     assert tuple(models.Direction) == (*DIRECTIONS, "whole") == tuple(DELAY_MS)
+
+
+def test_the_choices_of_codec_are_the_settings() -> None:
+    assert tuple(video.Codec) == get_args(Codec)
 
 
 # Failing --------------------------------------------------------------------------------------------------------------
