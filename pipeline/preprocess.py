@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarker import model_path
 from lipwright.data.media import file_sha256
 from lipwright.pipeline.crew import work_off
-from lipwright.pipeline.intake import Source, take_in
+from lipwright.pipeline.intake import Source, give_up, take_in
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.report import is_current, write_report
 
@@ -77,6 +76,7 @@ def preprocess_corpus(
     speaker: str | None = None,
     face: str | None = None,
     workers: int | None = None,
+    ray: str | None = None,
     features: FeatureSettings | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -96,6 +96,8 @@ def preprocess_corpus(
         out.
     workers
         Processes; by default one a core.
+    ray
+        Address of a Ray cluster to share the work out to; its machines see `inputs` and `out` under the same paths.
     features
         Feature settings; defaults to `FeatureSettings()`.
     force
@@ -117,9 +119,12 @@ def preprocess_corpus(
     """
     began = time.perf_counter()
     features = features or FeatureSettings()
-    sources = find_sources([Path(p) for p in inputs], speaker, face)
+    given, out = [Path(p) for p in inputs], Path(out)
+    if ray is not None:  # its machines work in folders of their own
+        given, out = [path.absolute() for path in given], out.absolute()
+    sources = find_sources(given, speaker, face)
     model_path()  # say that the landmark model is missing before any work is done
-    corpus = Corpus.create(Path(out), features)
+    corpus = Corpus.create(out, features)
     hashes = {source.path: file_sha256(source.path) for source in sources}
     jobs: list[Job] = []
     done: list[Row] = []
@@ -133,7 +138,8 @@ def preprocess_corpus(
         done += known
         if not known:
             jobs.append((source, hashes[source.path], corpus.folder, features))
-    for count, rows in enumerate(work_off(take_in, jobs, workers or os.cpu_count() or 1), len(sources) - len(jobs) + 1):
+    taken = work_off(take_in, jobs, given_up=give_up, workers=workers, ray=ray)
+    for count, rows in enumerate(taken, len(sources) - len(jobs) + 1):
         done += rows
         corpus.add(rows)
         for row in rows:
