@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.data.audio import Speech, StoredSpeech
-from lipwright.data.corpus import Clip, Row, save_clip, settings_hash, settings_of
+from lipwright.data.corpus import Clip, save_clip, settings_hash, settings_of
 from lipwright.data.errors import FaceError, InputError, MediaError
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db, gain_for
 from lipwright.data.landmarks import FaceTrack, face_track
+from lipwright.data.manifest import Row
 from lipwright.data.media import probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
 from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, find_segments, usable_frames

@@ -13,10 +13,11 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
-from lipwright.data.corpus import Corpus, Row
+from lipwright.data.corpus import Corpus
 from lipwright.data.errors import InputError
 from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarker import model_path
+from lipwright.data.manifest import Row
 from lipwright.data.media import file_sha256
 from lipwright.data.threads import one_heap
 from lipwright.pipeline.intake import Source, take_in

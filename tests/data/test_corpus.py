@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 
 from lipwright.data.corpus import (
-    LEAST_SPLIT_S,
-    SPLIT_GAP_S,
-    VALIDATION_SHARE,
     Clip,
     Corpus,
     save_clip,
@@ -25,6 +22,7 @@ from lipwright.data.corpus import (
 from lipwright.data.errors import CorpusError
 from lipwright.data.features import FeatureSettings
 from lipwright.data.mouth import aperture, measure_speaker
+from lipwright.data.splits import LEAST_SPLIT_S, SPLIT_GAP_S, VALIDATION_SHARE
 
 FEATURES = FeatureSettings()
 
@@ -64,7 +62,7 @@ def rejected(name: str, **more: Any) -> dict[str, Any]:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
 
 
 @pytest.fixture
