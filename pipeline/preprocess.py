@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,7 @@ from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarker import model_path
 from lipwright.data.manifest import Row
 from lipwright.data.media import file_sha256
-from lipwright.data.threads import one_heap
+from lipwright.pipeline.crew import work_off
 from lipwright.pipeline.intake import Source, take_in
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.report import is_current, write_report
@@ -73,64 +69,6 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
 
 Job = tuple[Source, str, Path, FeatureSettings]
 """What `take_in` needs: the source, its sha256, the corpus folder, and how to compute features."""
-
-
-def _start_worker(log_level: int) -> None:
-    """Keep a worker to one core (oversubscribed cores cost far more than they bring), and end it by SIGTERM, cleanly."""
-    import cv2
-
-    logging.basicConfig(level=log_level, format="%(message)s")
-    cv2.setNumThreads(1)
-    one_heap()
-    signal.signal(signal.SIGTERM, _leave)
-
-
-def _leave(*_: object) -> None:
-    raise SystemExit(1)
-
-
-def _work(*job: Any) -> list[Row]:
-    try:
-        return take_in(*job)
-    except SystemExit:
-        os._exit(1)  # the pool would take it for a failed job, and go on with the next
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Start workers inside: a terminal sends Ctrl-C to them too, but to end them, cleanly, is up to their parent."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
-    if workers == 1 or len(jobs) <= 1:
-        yield from (take_in(*job) for job in jobs)
-        return
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    others = set(active_children())  # of the program that calls us
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)),
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(logging.getLogger().getEffectiveLevel(),),
-    ) as pool:
-        try:
-            with _without_ctrl_c():
-                futures = [pool.submit(_work, *job) for job in jobs]
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(active_children()) - others:
-                worker.terminate()
-            raise
 
 
 def preprocess_corpus(
@@ -196,7 +134,7 @@ def preprocess_corpus(
         done += known
         if not known:
             jobs.append((source, hashes[source.path], corpus.folder, features))
-    for count, rows in enumerate(_run(jobs, workers or os.cpu_count() or 1), len(sources) - len(jobs) + 1):
+    for count, rows in enumerate(work_off(take_in, jobs, workers or os.cpu_count() or 1), len(sources) - len(jobs) + 1):
         done += rows
         corpus.add(rows)
         for row in rows:
