@@ -244,9 +244,13 @@ class Corpus:
         """Return the rows of the source that lay there, however they were made."""
         return self._manifest.of_path(path)
 
+    def of_content(self, sha256: str) -> list[Row]:
+        """Return the rows of the source that holds these bytes, however they were made."""
+        return self._manifest.of_content(sha256)
+
     def find(self, sha256: str) -> list[Row]:
         """Return the rows of a source that were made with today's settings and whose clips are still there."""
-        own, rows = self.hash, self._manifest.of_content(sha256)
+        own, rows = self.hash, self.of_content(sha256)
         whole = all(r["settings_hash"] == own and (r["status"] != "ok" or self.clip_path(r["id"]).exists()) for r in rows)
         return rows if whole else []
 
