@@ -48,6 +48,11 @@ class Source:
     speaker: str
     face: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where the file is, whatever link or folder it was found by."""
+        return os.path.realpath(self.path)
+
 
 def stamp_of(path: Path) -> dict[str, int | None]:
     """Return what a row says of a file so that it is known again without being read: its size, and when it was changed."""
@@ -73,7 +78,7 @@ def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureS
         Manifest rows, one a segment; or a single one, without a start, of a source that cannot be used.
     """
     common: Row = {
-        "path": str(source.path.resolve()),
+        "path": source.place,
         "bytes": None,
         "modified_ns": None,
         "sha256": sha256,

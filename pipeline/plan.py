@@ -79,7 +79,7 @@ def make_plan(corpus: Corpus, sources: Sequence[Source], *, force: bool = False)
     items: list[Item] = []
     first: dict[str, Source] = {}
     for source in sources:
-        stamp, there = stamps[source.path], corpus.of_path(str(source.path.resolve()))
+        stamp, there = stamps[source.path], corpus.of_path(source.place)
         stamped = {name: there[0].get(name) for name in stamp} if there else {}
         sha256 = None
         if stamped == stamp:
@@ -99,7 +99,7 @@ def _judge(corpus: Corpus, source: Source, stamp: dict[str, int | None], sha256:
     have = corpus.of_content(sha256) if sha256 else []
     if not have:
         return Item(source, stamp, State.CHANGED if there else State.NEW, sha256)
-    path = str(source.path.resolve())
+    path = source.place
     if have[0]["path"] != path and Path(have[0]["path"]).exists() and not force:
         return Item(source, stamp, State.TWIN, sha256, have, have[0]["path"])
     if have[0]["path"] != path and have[0]["start_s"] is None:  # why it was rejected tells its name

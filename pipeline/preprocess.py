@@ -54,14 +54,15 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
     InputError
         A path does not exist, or there is no video among them.
     """
-    sources: dict[Path, Source] = {}
+    sources: dict[str, Source] = {}
     for given in inputs:
         if not given.exists():
             raise InputError(f"{given} does not exist; check the path")
         paths = [given] if given.is_file() else sorted(p for p in given.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
         for path in paths:
             inside = path.relative_to(given).parts if given.is_dir() else (path.name,)
-            sources.setdefault(path.resolve(), Source(path, speaker or inside[0], face))
+            source = Source(path, speaker or inside[0], face)
+            sources.setdefault(source.place, source)
     if not sources:
         raise InputError(f"no video in {', '.join(map(str, inputs))}; expected files such as .mp4, .mov, .mkv or .webm")
     return list(sources.values())
