@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -36,7 +36,7 @@ PATIENCE_S = 10.0
 
 def work_off_on_cluster(
     work: Callable[..., R], jobs: Iterable[Job], *, given_up: Callable[..., R], workers: int | None, address: str
-) -> Iterator[R]:
+) -> Generator[R]:
     """Do what `lipwright.pipeline.crew.work_off` does on a Ray cluster; with Ray as it is, if the program has started it.
 
     What `work` raises is the fault of the machine that it ran on: that one gets no more jobs, and others do what it was at.
@@ -133,14 +133,26 @@ def _cancel(ray: Any, tasks: list[Any]) -> None:
         ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE_S)
 
 
-@contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """Connect to a cluster, quietly."""
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # else it prints to stdout what it does about processes that die
+def import_ray() -> Any:
+    """Import Ray, and keep it from telling on stdout what it does about processes that die: a result stands there.
+
+    Raises
+    ------
+    MissingPartError
+        It is not installed.
+    """
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError as error:
         raise MissingPartError("to work on a cluster, Lipwright needs Ray; pip install 'lipwright[cluster]'") from error
+    return ray
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Connect to a cluster, quietly."""
+    ray = import_ray()
     if ray.is_initialized():
         yield ray
         return

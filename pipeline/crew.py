@@ -11,7 +11,7 @@ import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from multiprocessing import get_context
@@ -37,7 +37,7 @@ def work_off(
     given_up: Callable[..., R],
     workers: int | None = None,
     ray: str | None = None,
-) -> Iterator[R]:
+) -> Generator[R]:
     """Do `work(*job)` for all jobs, in processes of their own, and yield what it returns, as it comes.
 
     A job whose process dies is done again at the end, alone: of several, the one that is killed for want of memory is not
@@ -81,7 +81,7 @@ def work_off(
         yield from (given_up(*job, how) for job, how in again)
 
 
-def _work_off(work: Callable[..., R], jobs: Iterable[Job], workers: int, died: list[tuple[Job, str]]) -> Iterator[R]:
+def _work_off(work: Callable[..., R], jobs: Iterable[Job], workers: int, died: list[tuple[Job, str]]) -> Generator[R]:
     """Yield the results of jobs; those whose process dies go to `died`, with how it ended."""
     # Oversubscribed cores cost far more than they bring; numerical libraries read this when they are imported.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))

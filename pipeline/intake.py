@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import math
+import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +16,12 @@ import numpy as np
 
 from lipwright.data.audio import Speech, StoredSpeech
 from lipwright.data.cache import cache_folder
-from lipwright.data.corpus import Clip, Row, save_clip, settings_hash, settings_of
+from lipwright.data.corpus import Clip, save_clip, settings_hash, settings_of
 from lipwright.data.errors import FaceError, InputError, LipwrightError, MediaError
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db, gain_for
 from lipwright.data.landmarks import FaceTrack, face_track
-from lipwright.data.media import probe, rate_of
+from lipwright.data.manifest import Row
+from lipwright.data.media import file_sha256, probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
 from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, find_segments, usable_frames
 from lipwright.data.sync import Lag, find_lag
@@ -54,8 +58,19 @@ class Source:
     speaker: str
     face: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where the file is, whatever link or folder it was found by."""
+        return os.path.realpath(self.path)
 
-def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings) -> list[Row]:
+
+def stamp_of(path: Path) -> dict[str, int | None]:
+    """Return what a row says of a file so that it is known again without being read: its size, and when it was changed."""
+    found = path.stat()
+    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
+
+
+def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureSettings) -> list[Row]:
     """Process one source into clip files.
 
     Whatever is wrong with the source becomes its row; what is raised would happen to other sources too.
@@ -63,7 +78,7 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
     Parameters
     ----------
     source, sha256
-        The video, and the hash of its bytes.
+        The video, and the hash of its bytes, if it is known.
     folder
         Of the corpus.
     features
@@ -87,6 +102,10 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
     frames: int | None = None
     face_rate: float | None = None
     try:
+        try:
+            sha256 = _identify(common, source)
+        except OSError as error:
+            raise MediaError(f"{source.path} cannot be read ({error.strerror}); check the path and your rights") from None
         media = probe(source.path)
         media.need_video()
         samples = StoredSpeech(media)
@@ -132,16 +151,21 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
     return rows
 
 
-def give_up(source: Source, sha256: str, folder: Path, features: FeatureSettings, how: str) -> list[Row]:
+def give_up(source: Source, sha256: str | None, folder: Path, features: FeatureSettings, how: str) -> list[Row]:
     """Return what `take_in` would, of a source that ends the process that reads it; `how` is the signal, say."""
+    common = _common(source, sha256, features)
+    with suppress(OSError):
+        _identify(common, source)
     reason = f"{source.path} ended the process that read it ({how}); try it alone with --force, or leave it out"
-    return [_rejected(_common(source, sha256, features), reason)]
+    return [_rejected(common, reason)]
 
 
-def _common(source: Source, sha256: str, features: FeatureSettings) -> Row:
-    """Return what all rows of a source have, as long as nothing is known of it."""
+def _common(source: Source, sha256: str | None, features: FeatureSettings) -> Row:
+    """Return what all rows of a source have, before it is read."""
     return {
-        "path": str(source.path.resolve()),
+        "path": source.place,
+        "bytes": None,
+        "modified_ns": None,
         "sha256": sha256,
         "speaker": source.speaker,
         "face": source.face,
@@ -154,9 +178,17 @@ def _common(source: Source, sha256: str, features: FeatureSettings) -> Row:
     }
 
 
+def _identify(common: Row, source: Source) -> str:
+    """Put into a row by what its source is known again; return the hash of its bytes."""
+    common |= stamp_of(source.path)
+    common["sha256"] = sha256 = common["sha256"] or file_sha256(source.path)
+    return sha256
+
+
 def _rejected(common: Row, reason: str, frames: int | None = None, face_rate: float | None = None) -> Row:
     """Return the row of a source that cannot be used."""
-    ends = {"id": f"{common['sha256'][:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
+    named = common["sha256"] or hashlib.sha256(os.fsencode(common["path"])).hexdigest()
+    ends = {"id": f"{named[:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
     return ends | common | {"status": "rejected", "reason": reason}
 
 

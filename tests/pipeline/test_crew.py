@@ -159,7 +159,10 @@ def machines(toil: Any) -> Iterator[Any]:
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes to ~/.ray
         patch.setattr(cluster, "RETRIES", 1)
         before = signal.getsignal(signal.SIGTERM)
-        pytest.importorskip("ray", reason="Ray is not installed; pip install 'lipwright[cluster]'")
+        try:
+            cluster.import_ray()
+        except MissingPartError as error:
+            pytest.skip(str(error))
         from ray.cluster_utils import Cluster
 
         least = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
