@@ -161,7 +161,10 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"the Ray cluster at {address} does not take this machine in ({error})") from error
+        raise InputError(
+            f"the Ray cluster at {address} cannot be used from here ({error}); "
+            "has this machine joined it (ray start --address), with the same Ray and the same RAY_AUTH_MODE?"
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray has set its own
