@@ -54,10 +54,10 @@ LENGTHS_S = (2.2, 3.4)
 TALK_S = 30.0
 """A speaker's clips are cut, with overlaps, out of a talk of this length: painting it is most of the work."""
 
+LOOK_S = 0.05
 SOME_FAILED = 5
 """Exit code of the command where some inputs were rejected."""
 
-LOOK_S = 0.05
 BROKEN_SHARE = 0.05
 WAYS = {
     "empty": r"is empty \(0 bytes\)",
@@ -72,9 +72,6 @@ WAYS = {
     "spoilt": r"no frame of .* can be decoded",
 }
 """How clips are broken, and what the reason says then."""
-
-Pictures = Sequence[np.ndarray]
-"""(H, W, 3) uint8 BGR each."""
 
 
 def plan(clips: int) -> list[str]:
@@ -119,9 +116,15 @@ def make_speaker(folder: Path, number: int, kinds: Sequence[str], seed: int) -> 
 
 
 def make_clip(
-    path: Path, kind: str, pictures: Pictures, rate: Fraction, samples: np.ndarray, rate_hz: int, rng: np.random.Generator
+    path: Path,
+    kind: str,
+    pictures: list[np.ndarray],
+    rate: Fraction,
+    samples: np.ndarray,
+    rate_hz: int,
+    rng: np.random.Generator,
 ) -> Path:
-    """Write a clip of a kind; return its path: one that is cut off is Matroska."""
+    """Write a clip of a kind from BGR pictures; return its path: one that is cut off is Matroska."""
     if kind == "nobody":
         pictures = [cv2.resize(cv2.resize(picture, (5, 5)), picture.shape[1::-1]) for picture in pictures]
     elif kind == "two people":
@@ -153,10 +156,10 @@ def make_clip(
     elif kind == "spoilt":
         with av.open(str(path)) as whole:
             spans = [(packet.pos, packet.size) for packet in whole.demux(video=0) if packet.size]
-        spoilt = bytearray(content)
-        for begin, size in spans:
-            spoilt[begin : begin + size] = rng.bytes(size)
-        path.write_bytes(spoilt)
+        with path.open("r+b") as file:
+            for begin, size in spans:
+                file.seek(begin)
+                file.write(rng.bytes(size))
     return path
 
 
@@ -205,10 +208,8 @@ def wrong(corpus: Path, kinds: dict[str, str]) -> Iterator[str]:
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return in which files two corpora differ."""
-    first, second = (
-        {path.name: file_sha256(path) for path in [corpus / "manifest.jsonl", *clip_files(corpus)]} for corpus in (one, other)
-    )
-    return sorted({name for name, _ in first.items() ^ second.items()})
+    first, second = ({(p.name, file_sha256(p)) for p in [c / "manifest.jsonl", *clip_files(c)]} for c in (one, other))
+    return sorted({name for name, _ in first ^ second})
 
 
 def main() -> None:
@@ -232,7 +233,7 @@ def main() -> None:
     whole, killed = out / "whole", out / "killed"
     code, whole_s, peak_mb = preprocess(out / "clips", whole, args.workers)
     if code != SOME_FAILED:
-        raise SystemExit(f"preprocessing ended with status {code} instead of {SOME_FAILED}: {rows_of(whole)[:3]}")
+        raise SystemExit(f"preprocessing ended with status {code} instead of {SOME_FAILED}; {whole} holds what it has done")
     hours = sum(row["end_s"] - row["start_s"] for row in rows_of(whole) if row["status"] == "ok") / 3600
     size = sum(path.stat().st_size for path in [whole / "manifest.jsonl", *clip_files(whole)])
     result |= {"whole_s": round(whole_s, 1), "clips_per_s": round(args.clips / whole_s, 2)}
