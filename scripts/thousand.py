@@ -49,8 +49,7 @@ The table wobbled whenever we moved it.|Many thanks for all of your patience.|Ba
 """
 VOICES = ("gmw/en-US+f3", "gmw/en+m1", "gmw/en-US+m3", "gmw/en+f2", "gmw/en-US+m7", "gmw/en+m4", "gmw/en-US+f4", "gmw/en+f1")
 RATES = (Fraction(24), Fraction(25), Fraction(30000, 1001))
-PHOTO_PX, CROPS_PX = 224, (192, 216)
-LENGTHS_S = (2.2, 3.4)
+PHOTO_PX, CROPS_PX, LENGTHS_S = 224, (192, 216), (2.2, 3.4)
 TALK_S = 30.0
 """A speaker's clips are cut, with overlaps, out of a talk of this length: painting it is most of the work."""
 
@@ -110,19 +109,13 @@ def make_speaker(folder: Path, number: int, kinds: Sequence[str], seed: int) -> 
         shown = [picture[top : top + side, left : left + side] for picture in pictures[first : first + count]]
         if rng.random() < 0.5:
             shown = [picture[:, ::-1] for picture in shown]
-        path = make_clip(folder / f"{k:03}.mp4", kind, shown, rate, speech.samples[begin:end], speech.rate_hz, rng)
+        path = make_clip(folder / f"{k:03}.mp4", kind, shown, rate, (speech.samples[begin:end], speech.rate_hz), rng)
         made[str(path.resolve())] = kind
     return made
 
 
 def make_clip(
-    path: Path,
-    kind: str,
-    pictures: list[np.ndarray],
-    rate: Fraction,
-    samples: np.ndarray,
-    rate_hz: int,
-    rng: np.random.Generator,
+    path: Path, kind: str, pictures: list[np.ndarray], rate: Fraction, sound: tuple[np.ndarray, int], rng: np.random.Generator
 ) -> Path:
     """Write a clip of a kind from BGR pictures; return its path: one that is cut off is Matroska."""
     if kind == "nobody":
@@ -130,17 +123,17 @@ def make_clip(
     elif kind == "two people":
         pictures = [np.hstack([picture, picture[:, ::-1]]) for picture in pictures]
     elif kind == "silent":
-        samples = np.zeros_like(samples)
+        sound = np.zeros_like(sound[0]), sound[1]
     elif kind == "cut off":
         path = path.with_suffix(".mkv")
     height, width = pictures[0].shape[:2]
     encoding = Encoding(width, height, 1 / rate / 512, rate, BT709, crf=23, preset="ultrafast")
-    sound = path.with_suffix(".wav")
-    soundfile.write(sound, samples, rate_hz)
-    with VideoWriter(path, encoding, audio=None if kind == "no sound" else probe(sound)) as writer:
+    wav = path.with_suffix(".wav")
+    soundfile.write(wav, *sound)
+    with VideoWriter(path, encoding, audio=None if kind == "no sound" else probe(wav)) as writer:
         for k, picture in enumerate(pictures):
             writer.write(Yuv.from_bgr(np.ascontiguousarray(picture)), k / rate)
-    sound.unlink()
+    wav.unlink()
     content = path.read_bytes()
     if kind == "empty":
         path.write_bytes(b"")
@@ -168,12 +161,12 @@ def preprocess(clips: Path, corpus: Path, workers: int | None, files: float = np
 
     Returns its exit code, negative if it was killed, the seconds, and the peak memory of its main process (MB).
     """
-    command = [str(Path(sys.executable).parent / "lipwright"), "preprocess", str(clips), "--out", str(corpus), "-q"]
+    command = [str(Path(sys.executable).parent / "lipwright"), "preprocess", str(clips), "--out", str(corpus), "--json", "-q"]
     command += ["--workers", str(workers)] if workers else []
     cache = corpus.with_name(f"{corpus.name}-cache")
     env = os.environ | {"LIPWRIGHT_CACHE": str(cache), "LIPWRIGHT_FACE_LANDMARKER": str(model_path().resolve())}
-    began, peak_kb = time.perf_counter(), 0
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env, start_new_session=True)
+    began, peak_kb, nowhere = time.perf_counter(), 0, subprocess.DEVNULL
+    child = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=env, start_new_session=True)
     while child.poll() is None and len(clip_files(corpus)) < files:
         status = Path(f"/proc/{child.pid}/status").read_text()
         peak_kb = max([peak_kb, *map(int, re.findall(r"VmHWM:\s*(\d+)", status))])
