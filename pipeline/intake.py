@@ -225,12 +225,12 @@ def _flaws(track: FaceTrack) -> str:
 
 def measure_lag(samples: Speech, other: np.ndarray, track: FaceTrack) -> tuple[Lag | None, bool]:
     """Compare the mouth with what the base model hears; return the lag, one for all of a file, and whether to correct it."""
-    from lipwright.pipeline.predict import load_model, predict_mouth
+    from lipwright.pipeline.predict import base_model, predict_mouth
 
     mouth, (usable, _) = measure_mouth(track), usable_frames(track)
     if not usable.any():
         return None, False
-    said = predict_mouth(load_model(), samples, measure_speaker(mouth[usable])).measure(aperture)
+    said = predict_mouth(base_model(), samples, measure_speaker(mouth[usable])).measure(aperture)
     opening, valid = interpolate(track.times_s, aperture(mouth), usable, np.arange(len(said)) / STEP_HZ)
     lag = find_lag(said, opening, valid & ~other)
     enough = bool(valid.sum() >= CORRECTED_FROM_S * STEP_HZ)

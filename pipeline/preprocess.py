@@ -59,7 +59,10 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
     for given in inputs:
         if not given.exists():
             raise InputError(f"{given} does not exist; check the path")
-        paths = [given] if given.is_file() else sorted(p for p in given.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
+        if not given.is_file() and not given.is_dir():
+            raise InputError(f"{given} is neither a file nor a folder")
+        found = (p for p in given.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
+        paths = [given] if given.is_file() else sorted(p for p in found if p.is_file() or not p.exists())  # or a broken link
         for path in paths:
             inside = path.relative_to(given).parts if given.is_dir() else (path.name,)
             source = Source(path, speaker or inside[0], face)
