@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,33 @@ class Corpus:
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         _write(self.folder / "manifest.jsonl", lines.encode())
         for gone in {row["id"] for row in replaced} - {row["id"] for row in rows if row["status"] == "ok"}:
+            self.clip_path(gone).unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from working on the corpus meanwhile.
+
+        Raises
+        ------
+        CorpusError
+            Another process works on it.
+        """
+        import fcntl
+
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CorpusError(f"{self.folder} is being worked on by another run; wait for it") from None
+            yield
+
+    def replace(self, rows: Iterable[Row]) -> None:
+        """Let the manifest hold these rows and no others, then remove the clips that no row names any more."""
+        before = {row["id"] for row in self.rows}
+        self.rows = sorted(rows, key=lambda r: (r["speaker"], r["path"], r["start_s"] or 0))
+        _assign_splits(self.rows)
+        _write(self.folder / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        for gone in before - {row["id"] for row in self.rows if row["status"] == "ok"}:
             self.clip_path(gone).unlink(missing_ok=True)
 
     def save_clip(self, clip_id: str, clip: Clip) -> None:
