@@ -85,15 +85,17 @@ def measure_corpora(folders: Iterable[Path | str]) -> dict[str, Any]:
         One of them cannot be read.
     """
     corpora = [Corpus.load(Path(folder)) for folder in folders]
-    each = [_sum_up(_current(c)) | _stored(c) | {"corpus": str(c.folder), "settings_hash": c.hash} for c in corpora]
-    taken, twice = _first_of(corpora)
-    whole = _sum_up([row for rows in taken for row in rows]) | {
-        key: sum(c[key] for c in each) for key in ("stale", "missing_clips", "bytes")
-    }
+    each = [_sum_up(_current(corpus)) | _stored(corpus) for corpus in corpora]
+    whole, twice = each[0], 0
+    if len(corpora) > 1:
+        taken, twice = _first_of(corpora)
+        stored = {key: sum(numbers[key] for numbers in each) for key in ("stale", "missing_clips", "bytes")}
+        whole = _sum_up([row for rows in taken for row in rows]) | stored
     for numbers in (*each, whole):
         hours = numbers["kept_s"] / 3600
         numbers["mb_per_hour"] = round(numbers["bytes"] / 1e6 / hours, 1) if hours else None
-    return {"corpora": each, "all": whole | {"twice": twice}}
+    named = [numbers | {"corpus": str(c.folder), "settings_hash": c.hash} for c, numbers in zip(corpora, each, strict=True)]
+    return {"corpora": named, "all": whole | {"twice": twice}}
 
 
 def merge_corpora(
@@ -201,6 +203,8 @@ def prune_corpus(
     CorpusError
         It cannot be read, another run works on it, nobody in it has such a name, or all of its videos are missing.
     """
+    from lipwright.pipeline.report import REPORT
+
     folder = Path(folder)
     with Corpus.load(folder).alone():
         corpus = Corpus.load(folder)  # again: now nobody changes it
@@ -229,7 +233,7 @@ def prune_corpus(
         freed = sum(f.stat().st_size for f in (*clips, *temporary) if f.stat().st_nlink == 1)
         if not dry_run:
             if reasons:
-                (folder / "report.html").unlink(missing_ok=True)  # first: whatever happens then, nobody is shown any more
+                (folder / REPORT).unlink(missing_ok=True)  # first: whatever happens then, nobody is shown any more
                 corpus.replace(kept)
             for file in (*clips, *temporary):
                 Path(file.path).unlink(missing_ok=True)
@@ -306,7 +310,7 @@ def _lags(sources: Sequence[Row]) -> dict[str, Any]:
 
 def _stored(corpus: Corpus) -> dict[str, int]:
     """Look at what stands on disk, once over."""
-    clips = {file.name: file.stat(follow_symlinks=False).st_size for file in _files(corpus.folder / "clips")}
+    clips = {file.name: file.stat().st_size for file in _files(corpus.folder / "clips")}
     return {
         "stale": len(corpus.stale),
         "missing_clips": sum(f"{row['id']}.safetensors" not in clips for row in corpus.usable),
@@ -318,7 +322,7 @@ def _files(folder: Path) -> list[os.DirEntry[str]]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+        return [entry for entry in entries if entry.is_file()]
 
 
 def _link(clip: Path, to: Path) -> bool:
