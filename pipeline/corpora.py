@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 MOST_SPEAKERS = 10
 """Of those with most time, so many are named."""
 
-WITHDRAWN, STALE, MISSING = "speaker", "other settings", "source is gone"
+WITHDRAWN, STALE, MISSING = "named speaker", "other settings", "video is gone"
 """Why a row is taken out."""
 
 TOLD_EVERY = 1000

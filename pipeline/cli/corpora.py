@@ -123,11 +123,11 @@ def _measured(result: dict[str, Any]) -> str:
     lines("left_out_s", in_time)
     line("speakers", "speakers")
     lines("most_heard_s", in_time)
-    table.append(["frames a second", *("" for _ in every)])
-    lines("rates", lambda videos: many(videos, "video"), per_second)
+    table.append(["videos by frame rate", *("" for _ in every)])
+    lines("rates", count, per_second)
     table.append(["picture after sound", *lag("median_ms", "{median_ms:+.0f} ms")])
     table.append(["  90 % of videos", *lag("p5_ms", "{p5_ms:+.0f} … {p95_ms:+.0f} ms")])
-    table.append(["  sure", *lag("sure", "{sure:,} of {measured:,}")])
+    table.append(["  known for sure", *lag("sure", "{sure:,} of {measured:,}")])
     table.append(["  put in sync", *(count(c["lag"]["corrected"]) for c in every)])
     line("on disk", "bytes", _size)
     line("  an hour", "mb_per_hour", lambda mb: _size(1e6 * mb))
@@ -204,10 +204,15 @@ def prune(
 def _pruned(corpus: Path, result: dict[str, Any]) -> str:
     from lipwright.pipeline.tally import many
 
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in result["reasons"].items())
-    what = [many(result["rows"], "row") + (f" ({reasons})" if reasons else ""), many(result["clips"], "clip")]
+    what = []
+    if result["rows"]:
+        what.append(f"{many(result['rows'], 'row')} ({', '.join(f'{why} {n:,}' for why, n in result['reasons'].items())})")
+    if result["clips"]:
+        what.append(many(result["clips"], "clip"))
     if result["temporary"]:
         what.append(many(result["temporary"], "temporary file"))
+    if not what:
+        return f"{corpus}: nothing to remove"
     would = "would be removed" if result["dry_run"] else "removed"
     return f"{corpus}: {would}: {', '.join(what)}; {_size(result['bytes'])} freed"
 

@@ -368,7 +368,7 @@ def test_a_person_is_taken_out(make: Maker) -> None:
         prune_corpus(corpus.folder, speakers=["ann", "Bob"])
     assert len(Corpus.load(corpus.folder).rows) == len(MIXED)
     report = prune_corpus(corpus.folder, speakers=["bob"])
-    assert (report["rows"], report["reasons"], report["clips"]) == (4, {"speaker": 4}, 2)
+    assert (report["rows"], report["reasons"], report["clips"]) == (4, {"named speaker": 4}, 2)
     assert set(files(corpus.folder)) == {
         "corpus.json",
         "manifest.jsonl",
@@ -395,7 +395,7 @@ def test_what_came_from_videos_that_are_gone(make: Maker, tmp_path: Path) -> Non
     assert prune_corpus(corpus.folder)["rows"] == 0
     report = prune_corpus(corpus.folder, missing=True)
     assert ids(Corpus.load(corpus.folder).rows) == ids(here[:1])
-    assert report["reasons"] == {"source is gone": report["rows"]}
+    assert report["reasons"] == {"video is gone": report["rows"]}
 
 
 def test_a_corpus_that_is_worked_on_is_not_pruned(make: Maker) -> None:
@@ -579,6 +579,7 @@ def test_words_say_what_was_done(make: Maker, run: CliRunner, tmp_path: Path, mo
         "left out, as made with other settings: 1 row\n"
     )
     told = words("prune", "one", "--speaker", "bob", "--dry-run")
-    assert told.startswith("one: would be removed: 5 rows (4 speaker, 1 other settings), 3 clips; ")
+    assert told.startswith("one: would be removed: 5 rows (named speaker 4, other settings 1), 3 clips; ")
     assert words("prune", "one", "--speaker", "bob") == told.replace("would be removed", "removed")
-    assert "made with other settings" not in words("stats", "one")
+    assert words("prune", "one") == "one: nothing to remove\n"
+    assert "other settings" not in words("stats", "one")
