@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lipwright.data.corpus import Corpus, Row
+from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, require_new
 from lipwright.data.files import own_mark, sweep
+from lipwright.data.manifest import Row
 from lipwright.data.sync import CONFIDENT
 from lipwright.pipeline.progress import Progress
-from lipwright.pipeline.tally import by_reason, by_speaker, length_s, many, split_s
+from lipwright.pipeline.tally import by_reason, by_speaker, length_s, many, source, split_s
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +158,14 @@ def merge_corpora(
             linked += _link(clip, partial / "clips" / clip.name)
             if progress and (count % TOLD_EVERY == 0 or count == len(clips)):
                 progress("merge", count, len(clips))
-        merged.replace(row for rows in taken for row in rows)
+        with merged.alone():
+            merged.replace(row for rows in taken for row in rows)
         _put(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return {
         "out": str(out),
-        "sources": len({row["sha256"] for row in merged.rows}),
+        "sources": len({source(row) for row in merged.rows}),
         "speakers": len({row["speaker"] for row in merged.usable}),
         "clips": len(clips),
         "seconds": round(length_s(merged.usable), 3),
@@ -205,9 +207,8 @@ def prune_corpus(
     """
     from lipwright.pipeline.report import REPORT
 
-    folder = Path(folder)
-    with Corpus.load(folder).alone():
-        corpus = Corpus.load(folder)  # again: now nobody changes it
+    folder, corpus = Path(folder), Corpus.load(Path(folder))
+    with corpus.alone():
         _require_speakers(corpus, speakers)
         gone = _gone(corpus) if missing else set()
         own, people = corpus.hash, frozenset(speakers)
@@ -227,9 +228,7 @@ def prune_corpus(
                 log.info("%s: %s", row["path"], reason)
         named = {f"{row['id']}.safetensors" for row in kept if row["status"] == "ok"}
         clips = [f for f in _files(folder / "clips") if f.name.endswith(".safetensors") and f.name not in named]
-        temporary = [
-            f for f in (*_files(folder), *_files(folder / "clips")) if f.name.startswith(".") and f.name.endswith(".partial")
-        ]
+        temporary = [f for f in _files(folder) if f.name.startswith(".") and f.name.endswith(".partial")]  # not of clips: alone
         freed = sum(f.stat().st_size for f in (*clips, *temporary) if f.stat().st_nlink == 1)
         if not dry_run:
             if reasons:
@@ -267,16 +266,16 @@ def _first_of(corpora: Sequence[Corpus]) -> tuple[list[list[Row]], int]:
     for rows_of in (lambda corpus: corpus.usable, _current):
         for corpus in corpora:
             for row in rows_of(corpus):
-                home.setdefault(row["sha256"], corpus)
-    taken = [[row for row in _current(corpus) if home[row["sha256"]] is corpus] for corpus in corpora]
-    twice = {row["sha256"] for corpus in corpora for row in _current(corpus) if home[row["sha256"]] is not corpus}
+                home.setdefault(source(row), corpus)
+    taken = [[row for row in _current(corpus) if home[source(row)] is corpus] for corpus in corpora]
+    twice = {source(row) for corpus in corpora for row in _current(corpus) if home[source(row)] is not corpus}
     return taken, len(twice)
 
 
 def _sum_up(rows: Sequence[Row]) -> dict[str, Any]:
     usable = [row for row in rows if row["status"] == "ok"]
     left = [row for row in rows if row["status"] != "ok" and row["start_s"] is not None]
-    sources = {row["sha256"]: row for row in rows}
+    sources = {source(row): row for row in rows}
     speakers = by_speaker(usable)
     rates = Counter(row["rate"] for row in sources.values() if row.get("rate"))
     return {

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipwright.data.corpus import VERSION, Clip, Corpus, Row
+from lipwright.data.corpus import VERSION, Clip, Corpus
 from lipwright.data.errors import CorpusError, MissingPartError, require_new
 from lipwright.data.features import FeatureSettings
 from lipwright.data.files import whole_file
+from lipwright.data.manifest import Row
 from lipwright.pipeline.progress import Progress, told_as
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ GROUP_ROWS = 50_000
 """And no more rows than these."""
 
 COLUMNS = {
-    "id": "string", "path": "string", "sha256": "string", "speaker": "string", "face": "string",
+    "id": "string", "path": "string", "sha256": "string", "bytes": "int64", "modified_ns": "int64", "speaker": "string",
+    "face": "string",
     "start_s": "float64", "end_s": "float64", "rate": "string", "frames": "int64", "face_rate": "float64",
     "other_sound_s": "float64", "lag_ms": "float64", "lag_confidence": "float64", "lag_corrected": "bool",
     "train_start_s": "float64", "train_end_s": "float64", "validation_start_s": "float64", "validation_end_s": "float64",

@@ -8,7 +8,12 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from lipwright.data.corpus import Row
+from lipwright.data.manifest import Row
+
+
+def source(row: Row) -> str:
+    """Return what tells the source of a row from others: its bytes, or where it lies if nobody could read it."""
+    return str(row["sha256"] or row["path"])
 
 
 def length_s(rows: Iterable[Row]) -> float:
