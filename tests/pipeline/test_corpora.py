@@ -173,7 +173,8 @@ def long_corpus(make: Maker, count: int) -> Path:
 @pytest.mark.parametrize("option", [[], ["--json"]])
 def test_a_reader_of_a_long_list_may_stop(make: Maker, option: list[str]) -> None:
     command = [*LIPWRIGHT, "corpus", "list", str(long_corpus(make, 2000)), *option]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # it loses what does not fit
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as listing:
         assert listing.stdout is not None
         assert listing.stderr is not None
         assert b"000000000000-0" in [listing.stdout.readline() for _ in range(2)][1]
