@@ -446,7 +446,7 @@ def test_a_row_of_the_manifest_is_a_row_of_the_table(make: Maker, tmp_path: Path
 
 
 def test_every_documented_key_and_array_has_its_column() -> None:
-    chapter = FORMATS.read_text().split("## Corpus")[1].split("## ")[0]
+    chapter = FORMATS.read_text().split("## Corpus")[1].split("## Parquet")[0]
     names = {name for cell in re.findall(r"^\| (`.*?) \|", chapter, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}
     splits = {f"{part}_{end}_s" for part in ("train", "validation") for end in ("start", "end")}
     assert names | splits | {"split"} == {*parquet.COLUMNS, *parquet.ARRAYS, "split"}
