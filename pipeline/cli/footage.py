@@ -152,15 +152,13 @@ def _planned(out: Path, plan: list[dict[str, Any]]) -> str:
 def _taken_in(out: Path, result: dict[str, Any]) -> str:
     """Say what was taken, what was left out of videos and why, and which of them were out of sync."""
     from lipwright.pipeline.report import REPORT
+    from lipwright.pipeline.tally import by_reason
 
     good = [row for row in result["clips"] if row["status"] == "ok"]
     lines = [f"{out}: {len(good)} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s"]
-    left: Counter[str] = Counter()
-    for row in result["clips"]:
-        if row["status"] != "ok" and row["start_s"] is not None:
-            left[row["reason"]] += row["end_s"] - row["start_s"]
+    left = by_reason(row for row in result["clips"] if row["status"] != "ok" and row["start_s"] is not None)
     if left:
-        lines.append("left out: " + ", ".join(f"{seconds:.1f} s {reason}" for reason, seconds in left.most_common()))
+        lines.append("left out: " + ", ".join(f"{seconds:.1f} s {reason}" for reason, seconds in left))
     late = {row["path"]: row["lag_ms"] for row in good if row["lag_corrected"]}
     for path, lag_ms in late.items():
         lines.append(f"{path}: the picture was {abs(lag_ms):.0f} ms {'late' if lag_ms > 0 else 'early'}; put in sync")
