@@ -50,6 +50,10 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errn
 """Errors of this machine, whatever the file: no room, no writing, no more open files."""
 
 
+ENDED = "ended the process that read it"
+"""Said of a source that nobody should read again in passing."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A video to take in, who speaks in it, and which of several faces that is (`lipwright.data.faces.WHICH`)."""
@@ -156,7 +160,7 @@ def give_up(source: Source, sha256: str | None, folder: Path, features: FeatureS
     common = _common(source, sha256, features)
     with suppress(OSError):
         _identify(common, source)
-    reason = f"{source.path} ended the process that read it ({how}); try it alone with --force, or leave it out"
+    reason = f"{source.path} {ENDED} ({how}); try it alone with --force, or leave it out"
     return [_rejected(common, reason)]
 
 
@@ -181,6 +185,8 @@ def _common(source: Source, sha256: str | None, features: FeatureSettings) -> Ro
 def _identify(common: Row, source: Source) -> str:
     """Put into a row by what its source is known again; return the hash of its bytes."""
     common |= stamp_of(source.path)
+    if not common["bytes"]:
+        raise MediaError(f"{source.path} is empty (0 bytes); copy or record it again")
     common["sha256"] = sha256 = common["sha256"] or file_sha256(source.path)
     return sha256
 
@@ -220,7 +226,8 @@ def _flaws(track: FaceTrack) -> str:
     usable, flaw = usable_frames(track)
     counts = Counter(FLAWS[k] for k in flaw[~usable])
     seen = [f"{name} in {count / len(flaw):.0%} of its frames" for name, count in counts.most_common()]
-    return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s in {len(track.shots)} shots"
+    shots = f" in {len(track.shots)} shots" if len(track.shots) > 1 else ""
+    return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s{shots}"
 
 
 def measure_lag(samples: Speech, other: np.ndarray, track: FaceTrack) -> tuple[Lag | None, bool]:

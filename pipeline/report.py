@@ -21,7 +21,7 @@ from lipwright.data.splits import VALIDATION_SHARE
 from lipwright.data.sync import CONFIDENT
 from lipwright.pipeline.charts import course, histogram, strip
 from lipwright.pipeline.excerpts import Still, measure_clips, take_samples, take_stills
-from lipwright.pipeline.intake import CORRECTED_FROM_S, LEAST_CORRECTED_MS
+from lipwright.pipeline.intake import CORRECTED_FROM_S, ENDED, LEAST_CORRECTED_MS
 from lipwright.pipeline.tally import by_reason, by_speaker, in_time, length_s, many, per_second, span, split_s, why
 
 REPORT = "report.html"
@@ -64,12 +64,13 @@ def write_report(corpus: Corpus, hashes: Mapping[str, str] | None = None) -> Pat
     rejected = [row for row in corpus.rows if row["start_s"] is None]
     left = [row for row in corpus.rows if row["status"] != "ok" and row["start_s"] is not None]
     cut = {path: rows for path, rows in sources.items() if rows[0]["start_s"] is not None}
+    shown = [row for row in left + rejected if ENDED not in row["reason"]]  # that would end us, too
     sections = [
         _head(corpus, len(sources), rejected, left),
         _reasons(corpus.usable, left),
         _rejected(rejected),
         _stills("Kept", "From the middle of what was kept.", take_stills(corpus.usable, MOST_STILLS, known)),
-        _stills("Left out", "From the middle of what was left out.", take_stills(left + rejected, MOST_STILLS, known)),
+        _stills("Left out", "From the middle of what was left out.", take_stills(shown, MOST_STILLS, known)),
         _samples(corpus),
         _measurements(corpus, cut),
         _speakers(corpus.usable),

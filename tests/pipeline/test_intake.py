@@ -119,7 +119,7 @@ def test_a_video_that_is_too_short_is_told_so(talk: Any, encode: Callable[..., P
     sound = read_speech(probe(talk.path))[: 2 * 16000]
     path = encode("short.mp4", video=pictures, audio=[(Fraction(0), sound[None])], audio_rate_hz=16000)
     (row,), _ = take(path, tmp_path / "corpus")
-    assert row["reason"] == f"{path} never shows a face for 2 s that can be learned from (it has 1.2 s in 1 shots)"
+    assert row["reason"] == f"{path} never shows a face for 2 s that can be learned from (it has 1.2 s)"
 
 
 # Lag ------------------------------------------------------------------------------------------------------------------

@@ -230,6 +230,16 @@ def test_what_cannot_be_used_is_a_row_that_says_why(
     assert list((tmp_path / "corpus" / "clips").iterdir()) == []
 
 
+def test_every_empty_file_is_named_and_looked_at_again(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.mp4" for name in "ab"]
+    for path in paths:
+        path.touch()
+    for _ in range(2):
+        report = preprocess_corpus(paths, tmp_path / "corpus", workers=1)
+        assert [row["reason"] for row in report["clips"]] == [f"{p} is empty (0 bytes); copy or record it again" for p in paths]
+    assert [i["state"] for i in preprocess_corpus(paths, tmp_path / "corpus", dry_run=True)["plan"]] == ["new", "new"]
+
+
 def test_a_rejected_source_is_not_tried_twice_but_its_repaired_version_is(
     tmp_path: Path, bars: Callable[..., Path], tone: Callable[..., Any], wav: Callable[..., Path], talk: Any
 ) -> None:
