@@ -82,7 +82,18 @@ def _checked(result: dict[str, Any]) -> str:
 def preprocess(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", help="Corpus folder to make or to add to.")],
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; by default one a core, of all machines with --ray.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Share the work out to the machines of the Ray cluster at HOST:PORT. All have this Lipwright installed "
+            "and see INPUT and CORPUS under the same paths.",
+        ),
+    ] = None,
     speaker: Annotated[str | None, typer.Option("--speaker", help="Who speaks in all of the videos.")] = None,
     face: Annotated[
         Face | None,
@@ -106,6 +117,7 @@ def preprocess(
             speaker=speaker,
             face=face and face.value,
             workers=workers,
+            ray=ray,
             force=common.force,
             dry_run=dry_run,
             progress=progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
@@ -48,6 +49,17 @@ def test_a_file_given_twice_is_taken_once(tmp_path: Path) -> None:
     _tree(tmp_path, "ann/1.mp4")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "ann" / "1.mp4")
     assert len(find_sources([tmp_path, tmp_path / "ann" / "1.mp4", tmp_path / "ann"])) == 1
+
+
+def test_in_a_folder_only_files_are_videos(tmp_path: Path) -> None:
+    """To open a pipe is to wait for whoever writes to it, for ever."""
+    _tree(tmp_path, "all/1.mp4", "all/2.mp4/3.mp4")
+    os.mkfifo(tmp_path / "all" / "pipe.mp4")
+    (tmp_path / "all" / "gone.mp4").symlink_to("nowhere")  # somebody misses it
+    found = [s.path.relative_to(tmp_path / "all").as_posix() for s in find_sources([tmp_path / "all"])]
+    assert found == ["1.mp4", "2.mp4/3.mp4", "gone.mp4"]
+    with pytest.raises(InputError, match=r"pipe\.mp4 is neither a file nor a folder"):
+        find_sources([tmp_path / "all" / "pipe.mp4"])
 
 
 def test_inputs_without_a_video_are_refused_by_name(tmp_path: Path) -> None:
