@@ -387,7 +387,7 @@ def test_the_base_model_hears_as_far_as_it_is_let(toy_corpus: Maker, tmp_path: P
     corpus, asked = Corpus.load(toy_corpus(tmp_path / "corpus")), replace(TrainSettings(), **change)
     settings, start = starting_point("base", asked, corpus)
     assert (settings, start.name) == (asked, "base")
-    course = Course(corpus, settings, 0, start, torch.device("cpu"), Team())
+    course = Course([corpus], settings, 0, start, torch.device("cpu"), Team())
     config = course.build(course.train).config
     assert (config.lookahead_ms, config.members) == (settings.lookahead_ms, settings.members)
 
