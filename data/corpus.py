@@ -4,18 +4,22 @@
 
     CORPUS/
       corpus.json            format version, settings and their hash
-      manifest.jsonl         one row per segment, or per rejected source
+      manifest.jsonl         one row per segment, or per rejected source (`lipwright.data.manifest`)
       clips/<id>.safetensors arrays of one segment
 
-Every file is written under a temporary name and renamed, so that the folder is valid at any moment.
+Every file is written under a temporary name and renamed, so that the folder is valid at any moment; one run at a time changes
+it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,26 +30,13 @@ from lipwright.data.errors import CorpusError
 from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import TRACKER_VERSION
+from lipwright.data.manifest import AGAIN, Manifest, Row
 from lipwright.data.mouth import MouthTrack, Speaker, interpolate
 from lipwright.data.segments import BOUNDS
 from lipwright.data.sync import SYNC_VERSION
 from lipwright.data.voice import knows_voices
 
 VERSION = 1
-Row = dict[str, Any]
-"""A line of the manifest; its keys are in `docs/formats.md`."""
-
-ROW_KEYS = {"id", "path", "sha256", "speaker", "start_s", "end_s", "split", "status", "settings_hash"}
-"""Those of them that this module and training cannot do without."""
-
-LEAST_SPLIT_S = 14.0
-"""Of a speaker with less, the validation part would be shorter than a second; it is on one side, whole."""
-
-VALIDATION_SHARE = 0.15
-"""The last part of each speaker's time, kept for validation; of many speakers with little time, so many."""
-
-SPLIT_GAP_S = 1.0
-"""Between what is trained on and what is validated on, so that they share no sound."""
 
 
 def settings_of(features: FeatureSettings) -> dict[str, Any]:
@@ -106,12 +97,38 @@ class Clip:
 
 
 class Corpus:
-    """A corpus folder, opened or made."""
+    """A corpus folder, opened or made.
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], rows: list[Row]) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.rows = rows
+    Parameters
+    ----------
+    folder
+    settings
+        Those that clips are made with.
+    manifest
+        What is in it.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], manifest: Manifest) -> None:
+        self.folder, self.settings, self._manifest = folder, settings, manifest
+        self._is_alone = False
+
+    @classmethod
+    def planned(cls, folder: Path, features: FeatureSettings) -> Corpus:
+        """Return what `create` would, and touch nothing.
+
+        Raises
+        ------
+        CorpusError
+            The folder holds something else, or a corpus of another version.
+        """
+        settings = settings_of(features)
+        if (folder / "corpus.json").exists():
+            corpus = cls.load(folder)
+            corpus.settings = settings
+            return corpus
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CorpusError(f"{folder} exists and is not a corpus; choose another --out")
+        return cls(folder, settings, Manifest(folder))
 
     @classmethod
     def create(cls, folder: Path, features: FeatureSettings) -> Corpus:
@@ -120,28 +137,21 @@ class Corpus:
         Raises
         ------
         CorpusError
-            It holds something else, or a corpus of another version.
+            It holds something else, or a corpus of another version, or its settings change while another run is at work on it.
         """
-        if (folder / "corpus.json").exists():
-            corpus = cls.load(folder)
-            corpus.settings = settings_of(features)
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CorpusError(f"{folder} exists and is not a corpus; choose another --out")
-        else:
-            corpus = cls(folder, settings_of(features), [])
+        corpus = cls.planned(folder, features)
         (folder / "clips").mkdir(parents=True, exist_ok=True)
-        head = {
-            "format": "lipwright-corpus",
-            "version": VERSION,
-            "settings": corpus.settings,
-            "settings_hash": corpus.hash,
-        }
-        _write(folder / "corpus.json", json.dumps(head, indent=2).encode())
+        head = folder / "corpus.json"
+        if not head.exists():
+            corpus._write_head()
+        elif json.loads(head.read_text()).get("settings_hash") != corpus.hash:
+            with corpus.alone():
+                corpus._write_head()
         return corpus
 
     @classmethod
     def load(cls, folder: Path) -> Corpus:
-        """Open a corpus.
+        """Open a corpus to look at it; a run that works on it is not disturbed.
 
         Raises
         ------
@@ -150,21 +160,68 @@ class Corpus:
         """
         try:
             head = json.loads((folder / "corpus.json").read_text())
-            manifest = folder / "manifest.jsonl"
-            rows = [json.loads(line) for line in manifest.read_text().splitlines()] if manifest.exists() else []
+            manifest = Manifest.read(folder)
         except FileNotFoundError:
             raise CorpusError(f"{folder} is not a corpus (no corpus.json); make one with lipwright preprocess") from None
         except (OSError, ValueError) as error:
-            raise CorpusError(f"{folder} is broken ({error}); run lipwright preprocess again into a new folder") from None
+            raise CorpusError(f"{folder} is broken ({error}); {AGAIN}") from None
         if not isinstance(head, dict) or head.get("format") != "lipwright-corpus" or head.get("version") != VERSION:
             version = head.get("version") if isinstance(head, dict) else None
             raise CorpusError(f"{folder} is a corpus of version {version}; this Lipwright reads version {VERSION}")
         if not isinstance(head.get("settings"), dict):
-            raise CorpusError(f"{folder / 'corpus.json'} lacks its settings; run lipwright preprocess again into a new folder")
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
-                raise CorpusError(f"{folder / 'manifest.jsonl'} is broken in line {number}; run lipwright preprocess again")
-        return cls(folder, head["settings"], rows)
+            raise CorpusError(f"{folder / 'corpus.json'} lacks its settings; {AGAIN}")
+        return cls(folder, head["settings"], manifest)
+
+    def _write_head(self) -> None:
+        head = {"format": "lipwright-corpus", "version": VERSION, "settings": self.settings, "settings_hash": self.hash}
+        _write(self.folder / "corpus.json", json.dumps(head, indent=2).encode())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one who changes the corpus, until the end; then all that was added stands in the manifest.
+
+        What stands on disk is read again at the beginning, and what killed runs left behind is put in order.
+
+        Raises
+        ------
+        CorpusError
+            Another run is at work on it.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self.folder / ".lock"
+        try:
+            held = FileLock(path).acquire(timeout=0)
+        except Timeout:
+            who = path.read_text() or "another run"
+            raise CorpusError(f"{self.folder} is being worked on by {who}; wait until it ends, or stop it") from None
+        with held:
+            path.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%F %H:%M')}")
+            self._manifest = Manifest.read(self.folder)
+            for left in (self.folder / "clips").glob(".*.partial"):
+                left.unlink(missing_ok=True)
+            self._fold()
+            self._is_alone = True
+            try:
+                yield
+            except BaseException:
+                with suppress(OSError, CorpusError):  # the journal still has it all; memory may not, after Ctrl-C
+                    self._manifest = Manifest.read(self.folder)
+                    self._fold()
+                raise
+            else:
+                self._fold()
+            finally:
+                self._is_alone = False
+
+    def _fold(self) -> None:
+        if not self._manifest.is_written:
+            self._manifest.write()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The manifest's rows, by speaker, path and time."""
+        return self._manifest.rows
 
     @property
     def hash(self) -> str:
@@ -183,11 +240,18 @@ class Corpus:
         own = self.hash
         return [row for row in self.rows if row["settings_hash"] != own]
 
+    def of_path(self, path: str) -> list[Row]:
+        """Return the rows of the source that lay there, however they were made."""
+        return self._manifest.of_path(path)
+
+    def of_content(self, sha256: str) -> list[Row]:
+        """Return the rows of the source that holds these bytes, however they were made."""
+        return self._manifest.of_content(sha256)
+
     def find(self, sha256: str) -> list[Row]:
         """Return the rows of a source that were made with today's settings and whose clips are still there."""
-        own = self.hash
-        rows = [r for r in self.rows if r["sha256"] == sha256 and r["settings_hash"] == own]
-        whole = all(r["status"] != "ok" or self.clip_path(r["id"]).exists() for r in rows)
+        own, rows = self.hash, self.of_content(sha256)
+        whole = all(r["settings_hash"] == own and (r["status"] != "ok" or self.clip_path(r["id"]).exists()) for r in rows)
         return rows if whole else []
 
     def clip_path(self, clip_id: str) -> Path:
@@ -195,19 +259,27 @@ class Corpus:
         return self.folder / "clips" / f"{clip_id}.safetensors"
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Put rows in place of those of the same sources, by path or by content, and write the manifest."""
+        """Put rows in place of those of the same sources, by path or by content; clips that no row names any more are gone.
+
+        From here on they are kept, whatever happens. One who is not `alone` is so for this moment, or is refused.
+        """
+        if not self._is_alone:
+            with self.alone():
+                return self.add(rows)
         rows = list(rows)
-        paths, contents = ({row[key] for row in rows} for key in ("path", "sha256"))
-        kept: list[Row] = []
-        replaced: list[Row] = []
-        for row in self.rows:
-            (replaced if row["path"] in paths or row["sha256"] in contents else kept).append(row)
-        self.rows = kept + rows
-        self.rows.sort(key=lambda r: (r["speaker"], r["path"], r["start_s"] or 0))
-        _assign_splits(self.rows)
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-        _write(self.folder / "manifest.jsonl", lines.encode())
-        for gone in {row["id"] for row in replaced} - {row["id"] for row in rows if row["status"] == "ok"}:
+        self._manifest.note(rows)
+        self._drop(self._manifest.put(rows), kept=rows)
+
+    def replace(self, rows: Iterable[Row]) -> None:
+        """Hold these rows and no others; to be called by one who is `alone`."""
+        before, self._manifest = self.rows, Manifest(self.folder)
+        self._manifest.hold(rows)
+        self._manifest.write()
+        self._drop(before, kept=self.rows)
+
+    def _drop(self, rows: Iterable[Row], kept: Iterable[Row]) -> None:
+        """Remove the clips of rows that are no more."""
+        for gone in {row["id"] for row in rows} - {row["id"] for row in kept if row["status"] == "ok"}:
             self.clip_path(gone).unlink(missing_ok=True)
 
     def save_clip(self, clip_id: str, clip: Clip) -> None:
@@ -242,37 +314,3 @@ def save_clip(path: Path, clip: Clip) -> None:
 def _write(path: Path, content: bytes) -> None:
     with whole_file(path) as partial:
         partial.write_bytes(content)
-
-
-def _assign_splits(rows: list[Row]) -> None:
-    """Give each usable row ``split``: the spans, in seconds of its source, to train on and to validate on."""
-    by_speaker = defaultdict(list)
-    for row in rows:
-        row["split"] = None
-        if row["status"] == "ok":
-            by_speaker[row["speaker"]].append(row)
-    heard_s = judged_s = 0.0  # of speakers who are too short to be split
-    for own in by_speaker.values():
-        time_s = sum(r["end_s"] - r["start_s"] for r in own)
-        if time_s < LEAST_SPLIT_S:
-            heard_s += time_s
-            judges = judged_s + time_s <= VALIDATION_SHARE * heard_s
-            judged_s += time_s * judges
-            for row in own:
-                span = [row["start_s"], row["end_s"]]
-                row["split"] = {"train": None if judges else span, "validation": span if judges else None}
-            continue
-        border = (1 - VALIDATION_SHARE) * time_s
-        before = 0.0
-        for row in own:
-            start, end = row["start_s"], row["end_s"]
-            cut = start + border - before
-            before += end - start
-            row["split"] = {
-                "train": _span(start, min(end, cut)),
-                "validation": _span(max(start, cut + SPLIT_GAP_S), end),
-            }
-
-
-def _span(start_s: float, end_s: float) -> list[float] | None:
-    return [round(start_s, 3), round(end_s, 3)] if end_s > start_s else None

@@ -37,10 +37,20 @@ def _alive(pid: int) -> bool:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; it becomes `path` at the end, or is gone after an error."""
+    """Give a temporary name beside `path` to write to; it becomes `path` at the end, or is gone after an error.
+
+    Raises
+    ------
+    OSError
+        With the file's name, which Python leaves out where a disk is full.
+    """
     partial = path.with_name(f".{path.name}.{own_mark()}.partial")
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)

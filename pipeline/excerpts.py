@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ
-from lipwright.data.corpus import Corpus, Row
+from lipwright.data.corpus import Corpus
 from lipwright.data.errors import MediaError
 from lipwright.data.face_space import Pose
 from lipwright.data.features import HOP, STEP_HZ
+from lipwright.data.manifest import Row
 from lipwright.data.media import file_sha256, probe, read_frames
 from lipwright.data.mouth import aperture, interpolate
 

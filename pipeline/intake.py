@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.data.audio import Speech, StoredSpeech
-from lipwright.data.corpus import Clip, Row, save_clip, settings_hash, settings_of
+from lipwright.data.corpus import Clip, save_clip, settings_hash, settings_of
 from lipwright.data.errors import FaceError, InputError, MediaError
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db, gain_for
 from lipwright.data.landmarks import FaceTrack, face_track
-from lipwright.data.media import probe, rate_of
+from lipwright.data.manifest import Row
+from lipwright.data.media import file_sha256, probe, rate_of
 from lipwright.data.mouth import aperture, interpolate, measure_mouth, measure_speaker
 from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, find_segments, usable_frames
 from lipwright.data.sync import Lag, find_lag
@@ -45,14 +48,25 @@ class Source:
     speaker: str
     face: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where the file is, whatever link or folder it was found by."""
+        return os.path.realpath(self.path)
 
-def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings) -> list[Row]:
+
+def stamp_of(path: Path) -> dict[str, int | None]:
+    """Return what a row says of a file so that it is known again without being read: its size, and when it was changed."""
+    found = path.stat()
+    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
+
+
+def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureSettings) -> list[Row]:
     """Process one source into clip files.
 
     Parameters
     ----------
     source, sha256
-        The video, and the hash of its bytes.
+        The video, and the hash of its bytes, if it is known.
     folder
         Of the corpus.
     features
@@ -64,7 +78,9 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
         Manifest rows, one a segment; or a single one, without a start, of a source that cannot be used.
     """
     common: Row = {
-        "path": str(source.path.resolve()),
+        "path": source.place,
+        "bytes": None,
+        "modified_ns": None,
         "sha256": sha256,
         "speaker": source.speaker,
         "face": source.face,
@@ -78,6 +94,11 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
     frames: int | None = None
     face_rate: float | None = None
     try:
+        try:
+            common |= stamp_of(source.path)
+            sha256 = common["sha256"] = sha256 or file_sha256(source.path)
+        except OSError as error:
+            raise MediaError(f"{source.path} cannot be read ({error.strerror}); check the path and your rights") from None
         media = probe(source.path)
         media.need_video()
         samples = StoredSpeech(media)
@@ -119,7 +140,8 @@ def take_in(source: Source, sha256: str, folder: Path, features: FeatureSettings
             heard_there = " and ".join(sorted({row["reason"] for row in rows} & {NO_SOUND, OTHER_SOUND}))
             raise MediaError(f"{source.path} has no speech where its face could be learned from ({heard_there})")
     except InputError as error:
-        ends = {"id": f"{sha256[:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
+        named = common["sha256"] or hashlib.sha256(os.fsencode(common["path"])).hexdigest()
+        ends = {"id": f"{named[:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
         return [ends | common | {"status": "rejected", "reason": str(error)}]
     return rows
 

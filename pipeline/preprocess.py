@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lipwright.data.corpus import Corpus, Row
+from lipwright.data.corpus import Corpus
 from lipwright.data.errors import InputError
 from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarker import model_path
-from lipwright.data.media import file_sha256
-from lipwright.data.threads import one_heap
+from lipwright.data.manifest import Row
+from lipwright.pipeline.crew import work_off
 from lipwright.pipeline.intake import Source, take_in
+from lipwright.pipeline.plan import Item, State, make_plan
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.report import is_current, write_report
 
@@ -57,14 +54,15 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
     InputError
         A path does not exist, or there is no video among them.
     """
-    sources: dict[Path, Source] = {}
+    sources: dict[str, Source] = {}
     for given in inputs:
         if not given.exists():
             raise InputError(f"{given} does not exist; check the path")
         paths = [given] if given.is_file() else sorted(p for p in given.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
         for path in paths:
             inside = path.relative_to(given).parts if given.is_dir() else (path.name,)
-            sources.setdefault(path.resolve(), Source(path, speaker or inside[0], face))
+            source = Source(path, speaker or inside[0], face)
+            sources.setdefault(source.place, source)
     if not sources:
         raise InputError(f"no video in {', '.join(map(str, inputs))}; expected files such as .mp4, .mov, .mkv or .webm")
     return list(sources.values())
@@ -72,64 +70,6 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
 
 Job = tuple[Source, str, Path, FeatureSettings]
 """What `take_in` needs: the source, its sha256, the corpus folder, and how to compute features."""
-
-
-def _start_worker(log_level: int) -> None:
-    """Keep a worker to one core (oversubscribed cores cost far more than they bring), and end it by SIGTERM, cleanly."""
-    import cv2
-
-    logging.basicConfig(level=log_level, format="%(message)s")
-    cv2.setNumThreads(1)
-    one_heap()
-    signal.signal(signal.SIGTERM, _leave)
-
-
-def _leave(*_: object) -> None:
-    raise SystemExit(1)
-
-
-def _work(*job: Any) -> list[Row]:
-    try:
-        return take_in(*job)
-    except SystemExit:
-        os._exit(1)  # the pool would take it for a failed job, and go on with the next
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Start workers inside: a terminal sends Ctrl-C to them too, but to end them, cleanly, is up to their parent."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
-    if workers == 1 or len(jobs) <= 1:
-        yield from (take_in(*job) for job in jobs)
-        return
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    others = set(active_children())  # of the program that calls us
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)),
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(logging.getLogger().getEffectiveLevel(),),
-    ) as pool:
-        try:
-            with _without_ctrl_c():
-                futures = [pool.submit(_work, *job) for job in jobs]
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(active_children()) - others:
-                worker.terminate()
-            raise
 
 
 def preprocess_corpus(
@@ -141,9 +81,12 @@ def preprocess_corpus(
     workers: int | None = None,
     features: FeatureSettings | None = None,
     force: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Fill a corpus from videos; a second run does only what is missing or changed.
+
+    A run may end at any moment: what is done of it stays.
 
     Parameters
     ----------
@@ -162,6 +105,8 @@ def preprocess_corpus(
         Feature settings; defaults to `FeatureSettings()`.
     force
         Do anew what the corpus already holds.
+    dry_run
+        Only say what would be done; nothing is written.
     progress
         Called with ("preprocess", sources done, sources in all).
 
@@ -169,42 +114,28 @@ def preprocess_corpus(
     -------
     dict
         ``clips``: the manifest rows of these inputs; ``seconds`` and ``frames`` of usable video; ``elapsed_s``.
+        With `dry_run`, ``plan``: for each source ``path``, ``speaker``, ``state`` (`lipwright.pipeline.plan.State`),
+        ``to_do`` and ``bytes``; ``elapsed_s``.
 
     Raises
     ------
     InputError
         An input does not exist, or there is no video among them. (A source that cannot be used is a rejected row.)
     CorpusError
-        `out` is something else than a corpus.
+        `out` is something else than a corpus, or another run is at work on it.
     """
     began = time.perf_counter()
-    features = features or FeatureSettings()
+    features, out = features or FeatureSettings(), Path(out)
     sources = find_sources([Path(p) for p in inputs], speaker, face)
+    if dry_run:
+        plan = [_told(item) for item in make_plan(Corpus.planned(out, features), sources, force=force)]
+        return {"plan": plan, "elapsed_s": round(time.perf_counter() - began, 3)}
     model_path()  # say that the landmark model is missing before any work is done
-    corpus = Corpus.create(Path(out), features)
-    hashes = {source.path: file_sha256(source.path) for source in sources}
-    jobs: list[Job] = []
-    done: list[Row] = []
-    first: dict[str, Path] = {}
-    for source in sources:
-        if (twin := first.setdefault(hashes[source.path], source.path)) != source.path:
-            log.warning("%s holds the same bytes as %s and is passed over", source.path, twin)
-            continue
-        wanted = (source.speaker, source.face)
-        known = [r for r in corpus.find(hashes[source.path]) if (r["speaker"], r["face"]) == wanted and not force]
-        done += known
-        if not known:
-            jobs.append((source, hashes[source.path], corpus.folder, features))
-    for count, rows in enumerate(_run(jobs, workers or os.cpu_count() or 1), len(sources) - len(jobs) + 1):
-        done += rows
-        corpus.add(rows)
-        for row in rows:
-            span = "" if row["start_s"] is None else f" {row['start_s']:.2f}-{row['end_s']:.2f} s"
-            log.info("%s%s: %s", row["path"], span, row["reason"] or "ok")
-        if progress:
-            progress("preprocess", count, len(sources))
+    corpus = Corpus.create(out, features)
+    with corpus.alone():
+        done = _carry_out(make_plan(corpus, sources, force=force), corpus, features, workers, progress)
     if not is_current(corpus):
-        write_report(corpus, {str(path.resolve()): sha256 for path, sha256 in hashes.items()})
+        write_report(corpus, {row["path"]: row["sha256"] for row in done})
     names = {row["path"] for row in done}
     usable = [row for row in corpus.usable if row["path"] in names]
     return {
@@ -213,3 +144,31 @@ def preprocess_corpus(
         "frames": sum(row["frames"] for row in usable),
         "elapsed_s": round(time.perf_counter() - began, 3),
     }
+
+
+def _told(item: Item) -> dict[str, Any]:
+    stamp = {name: value for name, value in item.stamp.items() if name == "bytes"}
+    return {"path": str(item.source.path), "speaker": item.source.speaker, "state": item.state, "to_do": item.is_work, **stamp}
+
+
+def _carry_out(
+    plan: Sequence[Item], corpus: Corpus, features: FeatureSettings, workers: int | None, progress: Progress | None
+) -> list[Row]:
+    """Do what is to be done; return the rows of all sources."""
+    done: list[Row] = []
+    for item in plan:
+        if item.state is State.TWIN:
+            log.warning("%s holds the same bytes as %s and is passed over", item.source.path, item.twin)
+        if item.state is State.RENAMED:
+            corpus.add(item.rows)
+        done += item.rows
+    jobs = [(item.source, item.sha256, corpus.folder, features) for item in plan if item.is_work]
+    for count, rows in enumerate(work_off(take_in, jobs, workers or os.cpu_count() or 1), len(plan) - len(jobs) + 1):
+        done += rows
+        corpus.add(rows)
+        for row in rows:
+            span = "" if row["start_s"] is None else f" {row['start_s']:.2f}-{row['end_s']:.2f} s"
+            log.info("%s%s: %s", row["path"], span, row["reason"] or "ok")
+        if progress:
+            progress("preprocess", count, len(plan))
+    return done

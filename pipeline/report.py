@@ -13,10 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
-from lipwright.data.corpus import VALIDATION_SHARE, Corpus, Row
+from lipwright.data.corpus import Corpus
 from lipwright.data.features import STEP_HZ
 from lipwright.data.files import whole_file
+from lipwright.data.manifest import Row
 from lipwright.data.segments import FLAWS, NO_SOUND, OTHER_SOUND, SHORT
+from lipwright.data.splits import VALIDATION_SHARE
 from lipwright.data.sync import CONFIDENT
 from lipwright.pipeline.charts import course, histogram, strip
 from lipwright.pipeline.excerpts import Still, measure_clips, take_samples, take_stills

@@ -92,6 +92,7 @@ def preprocess(
             "the largest of the first shot all along. Without, such stretches are left out.",
         ),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     *,
     common: Common,
 ) -> None:
@@ -106,13 +107,34 @@ def preprocess(
             face=face and face.value,
             workers=workers,
             force=common.force,
+            dry_run=dry_run,
             progress=progress,
         )
+    if dry_run:
+        tell(result, common.json, lambda: _planned(out, result["plan"]))
+        return
     tell(result, common.json, lambda: _taken_in(out, result))
     failed = [row for row in result["clips"] if row["start_s"] is None]
     if failed:
         reasons = "\n".join(str(row["reason"]) for row in failed)
         raise Failure(EXIT_SOME_FAILED if len(failed) < len(result["clips"]) else EXIT_INPUT, reasons)
+
+
+LISTED = 20
+"""Sources of a plan that are named; `--json` names them all."""
+
+
+def _planned(out: Path, plan: list[dict[str, Any]]) -> str:
+    """Say how many sources are in which state, and name what would be worked on."""
+    work = [item for item in plan if item["to_do"]]
+    bytes_in_all = sum(item["bytes"] or 0 for item in work)
+    lines = [f"{out}: {len(work)} of {len(plan)} videos to take in, {bytes_in_all / 1e6:,.1f} MB"]
+    counts = Counter(item["state"] for item in plan)
+    lines.append(columns([[f"  {state}", str(count)] for state, count in counts.most_common()]))
+    lines += [f"{item['path']}: {item['state']}, speaker {item['speaker']}" for item in work[:LISTED]]
+    if len(work) > LISTED:
+        lines.append(f"and {len(work) - LISTED} more; --json names them all")
+    return "\n".join(lines)
 
 
 def _taken_in(out: Path, result: dict[str, Any]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +16,6 @@ import numpy as np
 import pytest
 
 from lipwright.data.corpus import (
-    LEAST_SPLIT_S,
-    SPLIT_GAP_S,
-    VALIDATION_SHARE,
     Clip,
     Corpus,
     save_clip,
@@ -25,6 +25,7 @@ from lipwright.data.corpus import (
 from lipwright.data.errors import CorpusError
 from lipwright.data.features import FeatureSettings
 from lipwright.data.mouth import aperture, measure_speaker
+from lipwright.data.splits import LEAST_SPLIT_S, SPLIT_GAP_S, VALIDATION_SHARE
 
 FEATURES = FeatureSettings()
 
@@ -64,7 +65,7 @@ def rejected(name: str, **more: Any) -> dict[str, Any]:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
 
 
 @pytest.fixture
@@ -142,6 +143,70 @@ def test_opening_again_keeps_what_is_there(corpus: Corpus) -> None:
     again = Corpus.create(corpus.folder, FEATURES)
     assert again.rows == corpus.rows
     assert files(corpus.folder) == ["clips/a-0.safetensors", "corpus.json", "manifest.jsonl"]
+
+
+# One at a time ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_is_refused_and_told_who_is_there(corpus: Corpus) -> None:
+    other = Corpus.load(corpus.folder)
+    with corpus.alone():
+        with pytest.raises(CorpusError, match=rf"is being worked on by process {os.getpid()} on .*; wait"):
+            other.add([row("a")])
+        with pytest.raises(CorpusError, match="worked on by"), other.alone():
+            pass
+        with pytest.raises(CorpusError, match="worked on by"):  # its settings would change under the first
+            Corpus.create(corpus.folder, FeatureSettings(mfcc=20))
+        corpus.add([row("b")])
+        assert [r["id"] for r in Corpus.load(corpus.folder).rows] == ["b-0"]  # who only looks is let in
+    other.add([row("a")])
+    assert [r["id"] for r in Corpus.load(corpus.folder).rows] == ["a-0", "b-0"]
+
+
+def test_a_killed_run_leaves_all_that_it_finished_and_locks_nobody_out(corpus: Corpus) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from lipwright.data.corpus import Corpus
+corpus = Corpus.load(Path({str(corpus.folder)!r}))
+with corpus.alone():
+    corpus.add([{row("a")!r}])
+    corpus.add([{row("b")!r}])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = corpus.folder / "clips" / ".b-0.safetensors.4711-1.partial"
+    left.write_bytes(b"half")
+    assert "journal.jsonl" in files(corpus.folder)
+    assert [r["id"] for r in Corpus.load(corpus.folder).rows] == ["a-0", "b-0"]
+    with corpus.alone():
+        assert files(corpus.folder) == ["corpus.json", "manifest.jsonl"]
+        assert [r["id"] for r in corpus.rows] == ["a-0", "b-0"]
+
+
+def test_what_was_added_before_an_error_is_in_the_manifest(corpus: Corpus) -> None:
+    with pytest.raises(KeyboardInterrupt), corpus.alone():
+        corpus.add([row("a")])
+        corpus._manifest.put([row("b")])  # Ctrl-C came before it was noted
+        raise KeyboardInterrupt
+    assert files(corpus.folder) == ["corpus.json", "manifest.jsonl"]
+    assert [r["id"] for r in Corpus.load(corpus.folder).rows] == ["a-0"]
+
+
+def test_rows_that_replace_all_others_take_their_clips_with_them(corpus: Corpus) -> None:
+    corpus.add([row("a"), row("b"), row("c")])
+    for name in ("a-0", "b-0", "c-0"):
+        corpus.save_clip(name, clip())
+    with corpus.alone():
+        corpus.replace([r for r in corpus.rows if r["id"] != "b-0"])
+    assert [r["id"] for r in Corpus.load(corpus.folder).rows] == ["a-0", "c-0"]
+    assert [p for p in files(corpus.folder) if p.startswith("clips")] == ["clips/a-0.safetensors", "clips/c-0.safetensors"]
+
+
+def test_a_plan_for_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    assert Corpus.planned(tmp_path / "corpus", FEATURES).rows == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # Clips ----------------------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from lipwright.data.audio import read_speech
-from lipwright.data.corpus import Clip, Corpus, Row
+from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.features import FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack
+from lipwright.data.manifest import Row
 from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import LIPS, Speaker
 from lipwright.data.segments import NO_FACE, NO_SOUND, OTHER_SOUND

@@ -15,7 +15,7 @@ import pytest
 from lipwright.data.audio import read_speech
 from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, InputError
-from lipwright.data.features import compute_features
+from lipwright.data.features import FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import file_sha256, probe
 from lipwright.data.mouth import measure_mouth
@@ -145,6 +145,48 @@ def test_a_folder_that_is_no_corpus_is_left_alone(talk: Any, tmp_path: Path) -> 
     assert [p.name for p in (tmp_path / "holiday").iterdir()] == ["beach.txt"]
 
 
+# Plans ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_and_touches_nothing(talk: Any, taken: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    shutil.copytree(taken[0], tmp_path / "corpus")
+    (tmp_path / "new.mp4").write_bytes(b"new")
+
+    def all_of(folder: Path) -> dict[Path, tuple[int, int]]:
+        return {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*")}
+
+    before = all_of(tmp_path)
+    told = preprocess_corpus([talk.path, tmp_path / "new.mp4"], tmp_path / "corpus", dry_run=True)
+    assert [(Path(i["path"]).name, i["state"], i["to_do"]) for i in told["plan"]] == [
+        ("talk.mp4", "done", False),
+        ("new.mp4", "new", True),
+    ]
+    assert told["plan"][1]["bytes"] == 3
+    told = preprocess_corpus([talk.path], tmp_path / "none", dry_run=True)
+    assert [i["state"] for i in told["plan"]] == ["new"]
+    assert all_of(tmp_path) == before
+
+
+def test_a_video_that_was_moved_keeps_its_clip(talk: Any, taken: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    shutil.copy(talk.path, tmp_path / "talk.mp4")
+    first = preprocess_corpus([tmp_path / "talk.mp4"], tmp_path / "corpus")
+    (clip,) = (tmp_path / "corpus" / "clips").iterdir()
+    before = clip.stat().st_ino
+    (tmp_path / "talk.mp4").rename(tmp_path / "moved.mp4")
+    again = preprocess_corpus([tmp_path / "moved.mp4"], tmp_path / "corpus", speaker="talk.mp4")
+    moved = str((tmp_path / "moved.mp4").resolve())
+    assert [row["path"] for row in again["clips"]] == [moved]
+    assert [row | {"path": moved} for row in first["clips"]] == Corpus.load(tmp_path / "corpus").rows
+    assert clip.stat().st_ino == before
+
+
+def test_a_corpus_that_another_run_works_on_is_left_to_it(talk: Any, tmp_path: Path) -> None:
+    corpus = Corpus.create(tmp_path / "corpus", FeatureSettings())
+    with corpus.alone(), pytest.raises(CorpusError, match="is being worked on by process"):
+        preprocess_corpus([talk.path], tmp_path / "corpus")
+    assert corpus.rows == []
+
+
 # Rejections -----------------------------------------------------------------------------------------------------------
 
 
@@ -159,8 +201,12 @@ def test_what_cannot_be_used_is_a_row_that_says_why(
         ): "never shows a face for 2 s that can be learned from (no face in 100% of its frames)",
         bars(name="silent.mp4", audio=still): "is silent",
         loud.path: "has no video stream",
+        tmp_path / "links" / "loop.mp4": "cannot be read (Too many levels of symbolic links); check",
     }
-    report = preprocess_corpus(sources, tmp_path / "corpus", workers=1)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "loop.mp4").symlink_to("loop.mp4")
+    given = [path for path in sources if not path.is_symlink()]
+    report = preprocess_corpus([*given, tmp_path / "links"], tmp_path / "corpus", workers=1)
     assert len(report["clips"]) == len(sources)
     assert (report["seconds"], report["frames"]) == (0, 0)
     for row in report["clips"]:

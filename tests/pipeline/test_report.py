@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from lipwright.data.corpus import Corpus, Row, settings_hash, settings_of
+from lipwright.data.corpus import Corpus, settings_hash, settings_of
 from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarks import FaceTrack
+from lipwright.data.manifest import Row
 from lipwright.data.media import file_sha256
 from lipwright.data.segments import FLAWS, NO_SOUND, OTHER_SOUND, SHORT, SPARSE
 from lipwright.pipeline import report
@@ -287,7 +288,7 @@ def test_the_report_is_made_when_rows_change_or_it_is_missing(talk: Any, taken: 
     report.unlink()
     preprocess_corpus([talk.path], taken, speaker="Eileen")
     assert report.exists()
-    assert sorted(p.name for p in taken.iterdir()) == ["clips", "corpus.json", "manifest.jsonl", "report.html"]
+    assert sorted(p.name for p in taken.iterdir()) == [".lock", "clips", "corpus.json", "manifest.jsonl", "report.html"]
 
 
 @pytest.mark.parametrize("reason", [*FLAWS, SHORT, SPARSE, NO_SOUND, OTHER_SOUND, "something new", None])

@@ -19,9 +19,10 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from lipwright.data.corpus import SPLIT_GAP_S, Corpus, settings_hash
+from lipwright.data.corpus import Corpus, settings_hash
 from lipwright.data.errors import CorpusError, InputError, OutputExistsError
 from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.splits import SPLIT_GAP_S
 from lipwright.models.baselines import Ridge
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import BASE, LipSync
