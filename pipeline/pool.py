@@ -45,8 +45,9 @@ def pooled(corpora: Sequence[Corpus]) -> tuple[list[tuple[Corpus, Row]], int]:
     seen: set[str] = set()
     twice: set[str] = set()
     for corpus in corpora:
-        own = {row["sha256"] for row in corpus.usable}
-        rows += [(corpus, row) for row in corpus.usable if row["sha256"] not in seen]
+        usable = corpus.usable
+        own = {row["sha256"] for row in usable}
+        rows += [(corpus, row) for row in usable if row["sha256"] not in seen]
         twice |= own & seen
         seen |= own
     return rows, len(twice)

@@ -30,7 +30,7 @@ def model(**changes: Any) -> LipSync:
     """An untrained model with weights, statistics and shapes of plausible size."""
     config = Config(
         features=FEATURES.to_dict(), feature_size=28, points=40, components=20, scale=0.2, hidden=24,
-        corpus="/corpora/one", sources=[{"path": "/videos/a.mp4", "sha256": "ab" * 32, "speaker": "ann"}],
+        corpora=["/corpora/one", "/corpora/two"], sources=[{"path": "/videos/a.mp4", "sha256": "ab" * 32, "speaker": "ann"}],
         training={"epochs": 3, "val_loss": 0.5},
     )  # fmt: skip
     torch.manual_seed(0)
