@@ -26,7 +26,7 @@ from lipwright.data.cache import cache_folder
 from lipwright.data.corpus import Corpus
 from lipwright.data.features import FeatureSettings
 
-LOOK_S = 0.05
+LOOK_S = 0.2
 
 CHILD = """
 import sys, time

@@ -483,6 +483,7 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "delay is negative": _set(delay_steps=-1),
     "scale is null": _set(scale=None),
     "scale is zero": _set(scale=0.0),
+    "corpora are text": _set(corpora="/corpora/one"),
     "features are text": _set(features="mfcc"),
     "other hidden than the weights": _set(hidden=25),
     "other components than the weights": _set(components=19),

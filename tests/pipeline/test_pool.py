@@ -115,9 +115,8 @@ def test_a_training_is_resumed_with_the_same_corpora_alone(two: list[Path], tmp_
     resumed, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
     head = json.loads((two[1] / "corpus.json").read_text())
-    (tmp_path / "run" / "config.json").write_text(
-        (tmp_path / "run" / "config.json").read_text().replace(head["settings_hash"], "0" * 12)
-    )
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace(head["settings_hash"], "0" * 12))
     with pytest.raises(InputError, match="first has been preprocessed otherwise since"):
         train_model(two, tmp_path / "run", longer, device="cpu", resume=True)
 
