@@ -100,9 +100,8 @@ def measure_speaker(xyz: np.ndarray) -> Speaker:
     xyz : ndarray, shape (F, 40, 3)
         Their mouth in face space; NaN frames are passed over. At least one must be there.
     """
-    xyz = xyz[np.isfinite(xyz[:, 0, 0])]
-    opening = aperture(xyz)
-    low, high = np.percentile(opening, (5, 90))
+    opening = aperture(xyz)  # alone: the mouths may be those of hours, on disk
+    low, high = np.percentile(opening[np.isfinite(opening)], (5, 90))
     neutral = xyz[opening <= low].mean(0).astype(np.float32)
     estimated = bool(aperture(neutral) > OPEN_NEUTRAL)
     if estimated:

@@ -17,7 +17,7 @@ BLOCK = 256
 class Store:
     """A file that is read from here and there, and closed when nobody reads from it any more.
 
-    (Pages of a mapped file would count as memory.)
+    (Pages of a mapped file count as memory that is in use; where that does not matter, `lipwright.data.scratch` maps one.)
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -38,6 +38,10 @@ class Store:
                 left = left[self._file.write(left) :]
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(cache.cache_folder())) from error
+
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
 
     def read(self, start: int, into: np.ndarray) -> None:
         """Fill a contiguous array with what stands from a byte on."""

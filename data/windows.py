@@ -124,14 +124,15 @@ class Streams:
         self._offsets = np.where(self._lengths <= chunk, np.minimum(spare, 1), spare)
         # A stream that runs is on a clip for as long as it is; how often one is entered must not count length again.
         share = np.where(spare > 0, np.ones(len(spare)) if weights is None else np.array(weights, float), 0.0)
-        self._enter = share / share.sum()
+        entries = np.cumsum(share / share.sum())
+        self._enter = entries / entries[-1]
         self._clip = rng.choice(len(spare), size=streams, p=share * spare / (share * spare).sum())
         self._offset = rng.integers(0, self._offsets[self._clip])  # where the stream began, in its clip
         self._next = self._offset.copy()  # where it goes on
 
     def _restart(self, which: np.ndarray) -> None:
         """Let streams begin again within a chunk of a clip's start: anywhere in it, and ends would be heard far more often."""
-        clip = self._rng.choice(len(self._enter), size=int(which.sum()), p=self._enter)
+        clip = self._enter.searchsorted(self._rng.random(int(which.sum())), side="right")
         offset = self._rng.integers(0, np.minimum(self._offsets[clip], self._chunk))
         self._clip[which], self._offset[which], self._next[which] = clip, offset, offset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ REACH_STEPS = 24
 
 STRIDE = 2
 """It takes every second step of them: neighbours say nearly the same."""
+
+BLOCK = 4096
+"""Steps that are added up together."""
 
 ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 FILE = "ridge.safetensors"
@@ -60,29 +64,70 @@ class Ridge:
             raise ModelError(f"{folder / FILE} is missing or broken ({error}); train the model again") from None
 
 
-def fit_ridge(
-    train: list[tuple[np.ndarray, np.ndarray, np.ndarray]], held_out: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-) -> Ridge:
+class NormalEquations:
+    """A weighted linear regression whose data are added up, piece by piece, in float64: memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self._xx, self._xy, self._yy = np.zeros(()), np.zeros(()), 0.0
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to learn from."""
+        return bool(self._xx.ndim)
+
+    def add(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | float = 1.0) -> None:
+        """Add what is heard (N, D) and what is wanted (N, P), with their weights (N,)."""
+        root = np.sqrt(np.broadcast_to(np.asarray(weights, float), len(x)))[:, None]
+        for k in range(0, len(x), BLOCK):
+            rows = slice(k, k + BLOCK)
+            heard, wanted = np.hstack([x[rows], np.ones_like(root[rows])]) * root[rows], y[rows] * root[rows]
+            self._xx = self._xx + heard.T @ heard  # (D + 1, D + 1): the last column is 1
+            self._xy = self._xy + heard.T @ wanted  # (D + 1, P)
+            self._yy += float((wanted**2).sum())
+
+    def __add__(self, other: NormalEquations) -> NormalEquations:
+        """Return the regression on both data."""
+        out = NormalEquations()
+        out._xx, out._xy, out._yy = self._xx + other._xx, self._xy + other._xy, self._yy + other._yy
+        return out
+
+    def solve(self, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the map (D, P) and bias (P,) of least error + penalty × squared map; no map, if the penalty is infinite."""
+        total, mean_x, mean_y = self._xx[-1, -1], self._xx[-1, :-1] / self._xx[-1, -1], self._xy[-1] / self._xx[-1, -1]
+        covariance = self._xx[:-1, :-1] - total * np.outer(mean_x, mean_x)
+        shared = self._xy[:-1] - total * np.outer(mean_x, mean_y)
+        if np.isinf(penalty):
+            return np.zeros_like(shared), np.zeros_like(mean_y)
+        weights = np.linalg.solve(covariance + penalty * np.eye(len(covariance)), shared)
+        return weights, mean_y - mean_x @ weights
+
+    def error(self, weights: np.ndarray, bias: np.ndarray) -> float:
+        """Return the mean squared error of a map (D, P) and bias (P,) on these data."""
+        full = np.vstack([weights, bias])
+        total = np.sum(full * (self._xx @ full)) - 2 * np.sum(full * self._xy) + self._yy
+        return float(total / (self._xx[-1, -1] * len(bias)))
+
+
+Triples = Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def fit_ridge(train: Triples, held_out: Triples) -> Ridge:
     """Fit the ridge on all data, with the penalty that does best on the held-out part when fitted on the other.
 
     Parameters
     ----------
     train, held_out
-        Triples of standardised features (T, D), coefficients (T, P) and validity (T,). Without held-out data, the
-        middle of `ALPHAS` is taken.
+        Triples of standardised features (T, D), coefficients (T, P) and validity (T,), one in memory at a time. Without
+        held-out data, the middle of `ALPHAS` is taken.
     """
-    from sklearn.linear_model import Ridge as Solver
-
-    def stack(sequences: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-        x = np.concatenate([surroundings(f)[valid] for f, _, valid in sequences])
-        return x, np.concatenate([y[valid] for _, y, valid in sequences])
-
-    x, y = stack(train)
-    alphas = ALPHAS if held_out else (ALPHAS[len(ALPHAS) // 2],)
-    check_x, check_y = stack(held_out) if held_out else (x, y)
-    solved = [Solver(alpha=alpha).fit(x, y) for alpha in alphas]
-    best = min(solved, key=lambda s: float(((s.predict(check_x).reshape(check_y.shape) - check_y) ** 2).mean()))
-    if held_out:
-        best = Solver(alpha=best.alpha).fit(*stack(train + held_out))
-    weights, bias = best.coef_.reshape(y.shape[1], -1).T, np.reshape(best.intercept_, -1)  # sklearn drops P where it is 1
+    equations = []
+    for part in (train, held_out):
+        equations.append(NormalEquations())
+        for features, y, valid in part:
+            equations[-1].add(surroundings(features)[valid], y[valid])
+    ours, others = equations
+    if others:
+        best = min(ALPHAS, key=lambda alpha: others.error(*ours.solve(alpha)))
+        weights, bias = (ours + others).solve(best)
+    else:
+        weights, bias = ours.solve(ALPHAS[len(ALPHAS) // 2])
     return Ridge(np.ascontiguousarray(weights, dtype=np.float32), bias.astype(np.float32))

@@ -80,7 +80,8 @@ class Config:
     """Classes of sounds that are told apart beside the mouth, `C`: they teach a network what to listen for."""
     input_dropout: float = 0.0
     dropout: float = 0.0
-    corpus: str | None = None
+    corpora: list[str] = field(default_factory=list)
+    """Folders that it was trained on; none, if it is not said."""
     sources: list[dict[str, str]] = field(default_factory=list)
     """What it was trained on: path, sha256, speaker."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +113,8 @@ class Config:
             )
         if self.lookahead_ms is not None and self.lead_steps > self.delay_steps:
             raise ValueError(f"lead_steps is {self.lead_steps!r}, more than the delay of {self.delay_steps}")
+        if not (isinstance(self.corpora, list) and all(isinstance(folder, str) for folder in self.corpora)):
+            raise ValueError(f"corpora is {self.corpora!r}, not a list of folders")
         if not isinstance(self.features, dict):
             raise ValueError(f"features is {self.features!r}, not a set of settings")
 
@@ -331,6 +334,8 @@ class LipSync(nn.Module):
             head = json.loads((folder / CONFIG).read_text())
             if head.pop("format") != "lipwright-model" or head.pop("version") != VERSION:
                 raise ModelError(f"{folder / CONFIG} is not of model version {VERSION}; train it again with this Lipwright")
+            if "corpus" in head:  # of a model that was trained when there could be but one
+                head["corpora"] = [own] if (own := head.pop("corpus")) is not None else []
             config = Config(**head)
             config.check()
             model = cls(config)

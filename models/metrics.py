@@ -21,6 +21,9 @@ LEAST_CLOSURES = 5
 JITTER_HZ = 8.0
 """Faster movement than this is measurement noise, not speech."""
 
+STILL = 1e-7
+"""A series of less standard deviation does not vary: it is a number of float32, rounded."""
+
 SHORTEST_RUN = 50
 """Steps that a stretch must have for its smoothness to be judged."""
 
@@ -30,6 +33,25 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float | None:
     if len(a) < 3 or np.ptp(a) < 1e-9 or np.ptp(b) < 1e-9:
         return None
     return float(np.corrcoef(a, b)[0, 1])
+
+
+class Correlation:
+    """Pearson's correlation of two series that come piece by piece."""
+
+    def __init__(self) -> None:
+        self.count, self._sums, self._products = 0, np.zeros(2), np.zeros((2, 2))
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Add the next steps (T,) of both."""
+        both = np.stack([a, b]).astype(np.float64)
+        self.count, self._sums, self._products = self.count + len(a), self._sums + both.sum(1), self._products + both @ both.T
+
+    @property
+    def value(self) -> float | None:
+        """The correlation, or None if one of them does not vary."""
+        mean = self._sums / max(self.count, 1)
+        (a, both), (_, b) = self._products / max(self.count, 1) - np.outer(mean, mean)
+        return float(both / np.sqrt(a * b)) if self.count >= 3 and min(a, b) > STILL**2 else None
 
 
 def gain(predicted: np.ndarray, measured: np.ndarray) -> float | None:

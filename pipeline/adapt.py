@@ -8,21 +8,19 @@ validation part does not ask for more, it is what speaks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Several
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge as Solver
 
+from lipwright.models.baselines import NormalEquations
 from lipwright.models.lipsync import MOST_LEAD_STEPS, LipSync
 from lipwright.models.metrics import lag_curve
-from lipwright.pipeline.sequences import Sequence, apertures, arrays
+from lipwright.pipeline.sequences import MOST_STEPS, Sequence, an_hour, apertures, arrays
 
 PENALTIES = (3000.0, 30.0, 100.0, 300.0, 1000.0, 10_000.0, 30_000.0, np.inf)
 """Of the ridge, the usual one first; with the last, the read-out stays as it was. `docs/base.md`."""
-
-MOST_STEPS = 360_000
-"""The read-out is fitted on so many at most, an hour: neighbours say nearly the same."""
 
 KEPT = ("feature_mean", "feature_std", "silence")
 """Statistics that a network has learned with."""
@@ -98,15 +96,15 @@ def choose_penalty(
     """Return the penalty of `fit_read_out` with which the squared error of the coefficients is least on other sequences."""
     if len(penalties) == 1:
         return penalties[0]
-    lessons = _lessons(model, train)
-    heard, due, _ = _lessons(model, held_out)
+    lacking, p, members = _lacking(model, train), model.config.components, len(model.network.each)
+    judged = NormalEquations()  # of the mean of what members lack, on the states of all
+    for heard, due, _ in _lessons(model, held_out):
+        said = np.mean([_said(model, k, h) for k, h in enumerate(heard)], 0)
+        judged.add(np.hstack(heard), (due - said)[:, :p])
 
     def error(penalty: float) -> float:
-        said = [_said(model, k, h) for k, h in enumerate(heard)]
-        if np.isfinite(penalty):
-            more = _lacking(model, *lessons, penalty)
-            said = [y + m.predict(h) for y, h, m in zip(said, heard, more, strict=True)]
-        return float(((np.mean(said, 0) - due)[:, : model.config.components] ** 2).mean())
+        weights, biases = zip(*(equations.solve(penalty) for equations in lacking), strict=True)
+        return judged.error(np.vstack(weights)[:, :p] / members, np.mean(biases, 0)[:p])
 
     return min(penalties, key=error)
 
@@ -125,23 +123,17 @@ def fit_read_out(model: LipSync, sequences: Several[Sequence], penalty: float) -
     """
     if not np.isfinite(penalty):
         return
-    more = _lacking(model, *_lessons(model, sequences), penalty)
     with torch.no_grad():
-        for member, lack in zip(model.network.each, more, strict=True):
-            for now, add in ((member.read_out.weight, lack.coef_), (member.read_out.bias, lack.intercept_)):
-                now += torch.from_numpy(np.asarray(add, np.float32)).reshape(now.shape).to(now)
+        for member, equations in zip(model.network.each, _lacking(model, sequences), strict=True):
+            weights, bias = equations.solve(penalty)
+            for now, add in ((member.read_out.weight, weights.T), (member.read_out.bias, bias)):
+                now += torch.from_numpy(np.asarray(add, np.float32)).to(now)
 
 
-def _lessons(model: LipSync, sequences: Several[Sequence]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Return the states (N, H) of each member, what is wanted (N, P + S) and weights (N,), at steps where the mouth is seen."""
-    every = -(-sum(len(s.features) for s in sequences) // MOST_STEPS)
-    heard, wanted, weights = [], [], []
-    for s in sequences:
-        rows = np.flatnonzero(s.valid)[::every]
-        heard.append([h[rows] for h in model.hear(s.features)])
-        wanted.append(arrays(model, s)[1][rows])
-        weights.append(np.full(len(rows), s.weight * every))
-    return [np.concatenate(states) for states in zip(*heard, strict=True)], np.concatenate(wanted), np.concatenate(weights)
+def _lessons(model: LipSync, sequences: Several[Sequence]) -> Iterator[tuple[list[np.ndarray], np.ndarray, float]]:
+    """Yield the states (N, H) of each member, what is wanted (N, P + S) and its weight, at steps where the mouth is seen."""
+    for s in an_hour(sequences):
+        yield [h[s.valid] for h in model.hear(s.features)], arrays(model, s)[1][s.valid], s.weight
 
 
 def _said(model: LipSync, member: int, states: np.ndarray) -> np.ndarray:
@@ -150,6 +142,10 @@ def _said(model: LipSync, member: int, states: np.ndarray) -> np.ndarray:
         return model.network.each[member].read_out(torch.from_numpy(states).to(model.feature_mean)).cpu().numpy()
 
 
-def _lacking(model: LipSync, states: list[np.ndarray], wanted: np.ndarray, weights: np.ndarray, penalty: float) -> list[Solver]:
+def _lacking(model: LipSync, sequences: Several[Sequence]) -> list[NormalEquations]:
     """Return the regression of what each member lacks, on its states."""
-    return [Solver(alpha=penalty).fit(h, wanted - _said(model, k, h), weights) for k, h in enumerate(states)]
+    lacking = [NormalEquations() for _ in model.network.each]
+    for heard, wanted, weight in _lessons(model, sequences):
+        for k, h in enumerate(heard):
+            lacking[k].add(h, wanted - _said(model, k, h), weight)
+    return lacking

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Iterable
+from collections.abc import Sequence as Several
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +16,17 @@ import numpy as np
 import torch
 
 from lipwright.data.corpus import Corpus
-from lipwright.data.errors import CorpusError, InputError
+from lipwright.data.errors import InputError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.baselines import fit_ridge
 from lipwright.models.lipsync import Config, LipSync
 from lipwright.pipeline.adapt import PENALTIES, choose_penalty, find_lead, fit_read_out, take_over
 from lipwright.pipeline.fit import LEAST_SHARE, Fit, FitState, Outcome
+from lipwright.pipeline.pool import feature_settings, origin
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.record import Record
-from lipwright.pipeline.sequences import Sequence, arrays, heard_in_training, load_sequences
+from lipwright.pipeline.sequences import Sequence, an_hour, arrays, heard_in_training, load_sequences
 from lipwright.pipeline.settings import DELAY_MS, TrainSettings
 from lipwright.pipeline.start import Start
 
@@ -43,11 +46,11 @@ LEAST_BLENDSHAPE_STD = 0.02
 
 
 class Course:
-    """One training, from a corpus to a model.
+    """One training, from corpora to a model.
 
     Parameters
     ----------
-    corpus, settings, seed
+    corpora, settings, seed
     start
         What to start from.
     device, team
@@ -58,7 +61,7 @@ class Course:
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpora: Several[Corpus],
         settings: TrainSettings,
         seed: int,
         start: Start,
@@ -67,9 +70,9 @@ class Course:
     ) -> None:
         if start.model is not None:
             settings = replace(settings, learning_rate=ADAPTING * settings.learning_rate)
-        self.corpus, self.settings, self.seed, self.device, self.team = corpus, settings, seed, device, team
+        self.corpora, self.settings, self.seed, self.device, self.team = corpora, settings, seed, device, team
         self.start = start
-        self.train, self.held_out, self.mean_scale = load_sequences(corpus)
+        self.train, self.held_out, self.mean_scale = load_sequences(*corpora, team=team)
         if not self.held_out:
             log.warning("too little footage to keep some for validation: all %d epochs are trained", settings.epochs)
         self._fits: dict[str, Fit] = {}
@@ -78,23 +81,29 @@ class Course:
     def build(self, sequences: list[Sequence]) -> LipSync:
         """Make the model that is to be trained on some sequences."""
         torch.manual_seed(self.seed)
-        features, origin = _feature_settings(self.corpus), _origin(self.corpus)
-        made = build_model(sequences, features, self.settings, self.mean_scale, lead_steps=self._lead_steps, **origin)
+        features, own = feature_settings(self.corpora), origin(self.corpora)
+        made = build_model(sequences, features, self.settings, self.mean_scale, lead_steps=self._lead_steps, **own)
         if self.start.model is not None:
             take_over(made, self.start.model)
         return made.to(self.device)
 
     @cached_property
     def _lead_steps(self) -> int:
-        return 0 if self.start.model is None else self.team.told(find_lead(self.start.model, self.train))
+        return (
+            0
+            if self.start.model is None
+            else self.team.told(find_lead(self.start.model, self.train) if self.team.rank == 0 else 0)
+        )
 
     def _fit(self, train: list[Sequence], held_out: list[Sequence], last: int | None) -> Fit:
-        heard = heard_in_training(train, self.settings, _feature_settings(self.corpus))
+        heard = heard_in_training(train, self.settings, feature_settings(self.corpora), self.team)
         model = self.build(train)
         judges = sum(int(s.valid.sum()) for s in held_out) >= LEAST_JUDGED_S * STEP_HZ
         least = max(1, math.floor(LEAST_SHARE * self.settings.epochs)) if judges else self.settings.epochs
         if begun := self.start.model is not None:
-            penalty = self.team.told(choose_penalty(model, heard, held_out, self._penalties) if judges else self._penalties[0])
+            chooses = judges and self.team.rank == 0
+            found = choose_penalty(model, heard, held_out, self._penalties) if chooses else self._penalties[0]
+            penalty = self.team.told(found)
             self._penalties = (penalty,)
             fit_read_out(model, heard, penalty)
         return Fit(model, heard, held_out, self.settings, self.seed, self.team, least=least, last=last, keep=judges and begun)
@@ -135,6 +144,7 @@ class Course:
         if record and fit.validate and "refit" not in states:
             record.mouth(*fit.validate.look())
         if self.held_out and self.settings.refit:
+            fit.forget_lessons()
             trained(self._fit(self.train + self.held_out, [], found.epochs), "refit", "train on all")
         return found
 
@@ -152,7 +162,8 @@ class Course:
         fit.finish()
         model, found = fit.model, asdict(fits["search"].chosen[0])
         training = (
-            {"settings": asdict(self.settings), "seed": self.seed, "stage": stage, "corpus_settings": self.corpus.hash}
+            {"settings": asdict(self.settings), "seed": self.seed, "stage": stage}
+            | {"corpus_settings": [corpus.hash for corpus in self.corpora]}
             | found
             | {"init": self.start.name, "init_sha256": self.start.sha256}
         )
@@ -161,9 +172,9 @@ class Course:
         tensors = {f"{stage}.{name}": t for stage, fit in fits.items() for name, t in fit.kept.tensors.items()}
         heads = {stage: json.dumps(fit.kept.head) for stage, fit in fits.items()}
         save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, folder / FIT_FILE, heads)
-        shown = [[arrays(model, s) for s in part] for part in (self.train, self.held_out)]
         p = model.config.components
-        fit_ridge(*([(x, y[:, :p], valid) for x, y, valid in part] for part in shown)).save(folder)
+        shown = ((arrays(model, s) for s in an_hour(part)) for part in (self.train, self.held_out))
+        fit_ridge(*(((x, y[:, :p], valid) for x, y, valid in part) for part in shown)).save(folder)
 
 
 def _read_states(path: Path) -> dict[str, FitState]:
@@ -228,18 +239,16 @@ def build_model(
     **origin
         What `Config` keeps of where the sequences are from.
     """
-    from sklearn.decomposition import PCA
-
-    heard = np.concatenate([s.features for s in sequences])
-    shapes = np.concatenate([s.shapes[s.valid] for s in sequences]).reshape(-1, 3 * sequences[0].shapes.shape[1])
-    blendshapes = np.concatenate([s.blendshapes[s.valid] for s in sequences])
-    components = min(settings.components, *shapes.shape)
+    points = sequences[0].shapes.shape[1]
     delay_steps = _delay_steps(settings, features.reach_ms, sequences)
-    pca = PCA(components, svd_solver="full").fit(shapes)
+    heard_mean, heard_covariance = _moments(s.features for s in sequences)
+    said_mean, said_covariance = _moments(s.blendshapes[s.valid] for s in sequences)
+    pca_mean, covariance = _moments(s.shapes[s.valid].reshape(-1, 3 * points) for s in sequences)
+    components = min(settings.components, sum(int(s.valid.sum()) for s in sequences), 3 * points)
     config = Config(
         features=features.to_dict(),
-        feature_size=heard.shape[1],
-        points=sequences[0].shapes.shape[1],
+        feature_size=len(heard_mean),
+        points=points,
         components=components,
         scale=mean_scale,
         cell=settings.cell,
@@ -251,7 +260,7 @@ def build_model(
         layers=settings.layers,
         layer_norm=settings.layer_norm,
         members=settings.members,
-        blendshapes=blendshapes.shape[1],
+        blendshapes=len(said_mean),
         phones=sequences[0].phones.shape[1],
         input_dropout=settings.input_dropout,
         dropout=settings.dropout,
@@ -259,27 +268,36 @@ def build_model(
     )
     model = LipSync(config)
     for name, values in {
-        "feature_mean": heard.mean(0),
-        "feature_std": np.maximum(heard.std(0), 1e-3),
+        "feature_mean": heard_mean,
+        "feature_std": np.maximum(_spread(heard_covariance), 1e-3),
         "silence": compute_features(np.zeros(1600, np.float32), features, gain=1.0)[5],
-        "pca_mean": pca.mean_,
-        "pca_components": pca.components_,
+        "pca_mean": pca_mean,
+        "pca_components": principal_components(covariance, components),
         "neutral": np.mean([s.speaker.neutral for s in sequences], axis=0),
-        "blendshape_mean": blendshapes.mean(0),
-        "blendshape_std": np.maximum(blendshapes.std(0), LEAST_BLENDSHAPE_STD),
+        "blendshape_mean": said_mean,
+        "blendshape_std": np.maximum(_spread(said_covariance), LEAST_BLENDSHAPE_STD),
     }.items():
         getattr(model, name).copy_(torch.from_numpy(np.asarray(values, np.float32)))
     return model
 
 
-def _origin(corpus: Corpus) -> dict[str, Any]:
-    """Return what `Config` keeps of the corpus."""
-    sources = [{k: row[k] for k in ("path", "sha256", "speaker")} for row in corpus.usable]
-    return {"corpus": str(corpus.folder.resolve()), "sources": sources}
+def _moments(pieces: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean (D,) and the covariance (D, D) of arrays (T, D) that come one after another, float64."""
+    count, total, products = 0, np.zeros(()), np.zeros(())
+    for piece in pieces:
+        x = piece.astype(np.float64)
+        count, total, products = count + len(x), total + x.sum(0), products + x.T @ x
+    mean = total / count
+    return mean, products / count - np.outer(mean, mean)
 
 
-def _feature_settings(corpus: Corpus) -> FeatureSettings:
-    try:
-        return FeatureSettings.from_dict(corpus.settings["features"])
-    except ValueError as error:
-        raise CorpusError(f"{corpus.folder} was made with other feature settings ({error}); preprocess anew") from None
+def _spread(covariance: np.ndarray) -> np.ndarray:
+    """Return standard deviations (D,); rounding may leave less than nothing of what does not vary."""
+    return np.sqrt(np.maximum(np.diag(covariance), 0))
+
+
+def principal_components(covariance: np.ndarray, count: int) -> np.ndarray:
+    """Return the directions (count, D) of greatest variance, each with its greatest entry positive."""
+    axes = np.linalg.eigh(covariance)[1].T[::-1][:count]
+    greatest = axes[np.arange(count), np.abs(axes).argmax(1)]
+    return axes * np.sign(greatest)[:, None]

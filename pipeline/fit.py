@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from torch import nn
 from lipwright.data.errors import InputError
 from lipwright.data.features import STEP_HZ
 from lipwright.data.mouth import MIDDLE_OF_LIPS, aperture
-from lipwright.data.windows import Streams
+from lipwright.data.windows import Lessons, Streams
 from lipwright.models.lipsync import LipSync
 from lipwright.models.losses import MouthLoss, Weights
-from lipwright.models.metrics import pearson
+from lipwright.models.metrics import Correlation
 from lipwright.models.recurrent import State, carry
 from lipwright.pipeline.processes import Team
 from lipwright.pipeline.sequences import Sequence, arrays
@@ -34,6 +35,15 @@ LEAST_SHARE = 0.6
 """The first epoch that may be chosen, as a share of the planned ones: silence and closed lips are learned late, and a few
 seconds of validation are soon as good as they get by chance."""
 
+DRAWN = 10_000
+"""Training steps that are drawn at a time; few corpora have more in an epoch."""
+
+BLOCK = 10_000
+"""Steps of the corpus that are looked at together."""
+
+GPU_SHARE = 0.5
+"""Of a GPU's free memory, for what is learned from; with more, it stays on disk, and chunks are moved."""
+
 DIVERGED = 100.0
 """A training has diverged when its loss is so many times that of always saying the mean mouth."""
 
@@ -43,32 +53,25 @@ class Validation:
 
     def __init__(self, sequences: list[Sequence], model: LipSync) -> None:
         self._sequences, self._model = sequences, model
-        self._wanted = [arrays(model, s)[1][:, : model.config.components] for s in sequences]
-        self._measured = self._apertures([s.shapes for s in sequences])
-
-    def _apertures(self, shapes: list[np.ndarray]) -> np.ndarray:
-        """Return the apertures of all valid steps; each speaker's mouth is placed on their own neutral."""
-        scale = self._model.config.scale
-        return np.concatenate(
-            [aperture(s.speaker.place(x, scale))[s.valid] for s, x in zip(self._sequences, shapes, strict=True)]
-        )
 
     def __call__(self) -> tuple[float, float | None]:
         """Return the mean squared error of the coefficients, and the correlation of the aperture."""
-        shapes = [self._model.predict(s.features) for s in self._sequences]
-        error = np.concatenate(
-            [
-                ((self._model.project(torch.from_numpy(x).to(self._model.pca_mean)).cpu().numpy() - w) ** 2)[s.valid]
-                for s, x, w in zip(self._sequences, shapes, self._wanted, strict=True)
-            ]
-        )
-        return float(error.mean()), pearson(self._apertures(shapes), self._measured)
+        error, openings = 0.0, Correlation()
+        for s in self._sequences:
+            said, measured = self._model.predict(s.features)[s.valid], s.shapes[s.valid]
+            ours, theirs = (self._model.project(torch.from_numpy(x).to(self._model.pca_mean)) for x in (said, measured))
+            error += float((ours - theirs).square().mean(1).sum(dtype=torch.float64))
+            openings.add(*(aperture(self._placed(s, x)) for x in (said, measured)))
+        return error / openings.count, openings.value
 
     def look(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mouths of the first held-out sequence as predicted and as measured, (T, 40, 3) each, where valid."""
-        s, scale = self._sequences[0], self._model.config.scale
-        said, measured = (s.speaker.place(x, scale)[s.valid] for x in (self._model.predict(s.features), s.shapes))
-        return said, measured
+        s = self._sequences[0]
+        return self._placed(s, self._model.predict(s.features)[s.valid]), self._placed(s, s.shapes[s.valid])
+
+    def _placed(self, sequence: Sequence, shapes: np.ndarray) -> np.ndarray:
+        """Return mouths on their speaker's own neutral."""
+        return sequence.speaker.place(shapes, self._model.config.scale)
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,8 @@ class Fit:
     ) -> None:
         device = model.feature_mean.device
         self.model, self.settings, self.seed, self.team, self.device = model, settings, seed, team, device
-        # The whole set lives on the device: a training step moves nothing.
-        self.x, self.y, self.valid = (
-            torch.from_numpy(np.concatenate(parts)).to(device) for parts in zip(*(arrays(model, s) for s in train), strict=True)
-        )
+        # Where it has room, the whole set lives on the device: a training step moves nothing.
+        self.x, self.y, self.valid = _moved(team.joined(arrays(model, s) for s in train), device)
         self.lengths, self.weights = [len(s.features) for s in train], [s.weight for s in train]
         self.chunk = round(min(settings.bptt_s * STEP_HZ, max(self.lengths)))
         heard = settings.coverage * float(np.dot(self.lengths, self.weights))
@@ -167,8 +168,11 @@ class Fit:
         self.kept = self._snapshot()
 
     def _loss_of_the_mean_mouth(self) -> float:
-        wanted, counts = self.y[None], self.valid[None]
-        return float(self.loss(torch.zeros_like(wanted)[None], wanted, counts)[0] / counts.sum())
+        total = 0.0
+        for wanted, counts in zip(self.y.split(BLOCK), self.valid.split(BLOCK), strict=True):
+            wanted, counts = wanted[None].to(self.device), counts[None].to(self.device)
+            total += float(self.loss(torch.zeros_like(wanted)[None], wanted, counts)[0])
+        return total / max(int(self.valid.sum()), 1)
 
     def _rate(self, step: int) -> float:
         """Return the learning rate of a step: up along a line, down along a cosine (Loshchilov & Hutter 2017)."""
@@ -249,24 +253,33 @@ class Fit:
             weights=self.weights,
         )
         torch.manual_seed(int(rng.integers(2**32)) + team.rank)
-        lessons = streams.take(self.steps_per_epoch).share(team.rank, team.size, self.device)
-        mix = Mix(lessons.first.shape[1], settings.mixup, rng, self.device) if settings.mixup else None
+        portions = self._draw(streams)
+        first = next(portions)
+        mix = Mix(first.first.shape[1], settings.mixup, rng, self.device) if settings.mixup else None
         still = self.x.shape[1] // 2  # the other half are differences
         channel = None
         if settings.channel_noise:
-            channel = settings.channel_noise * torch.randn(lessons.first.shape[1], 1, still, device=self.device)
+            channel = settings.channel_noise * torch.randn(first.first.shape[1], 1, still, device=self.device)
         network.train()
         parameters: list[torch.Tensor] = [*self.network.parameters()]
         averages: list[torch.Tensor] = [*self.model.network.parameters()]
         members = len(self.network.members)
         state: State | None = None
         totals = torch.zeros(2, device=self.device)
-        for k, chunk in enumerate(lessons):
+        for k, chunk in enumerate(chain(first, chain.from_iterable(portions))):
             for group in self.optimiser.param_groups:
                 group["lr"] = self._rate((self.epoch - 1) * self.steps_per_epoch + k)
-            state = None if state is None else carry(state, chunk.fresh)
-            heard, wanted = self.x[chunk.inputs], self.y[chunk.targets]
-            counts = chunk.counts & self.valid[chunk.targets]
+            fresh, lengths, heard, wanted, counts = (
+                t.to(self.device)
+                for t in (
+                    chunk.fresh,
+                    chunk.lengths,
+                    self.x[chunk.inputs],
+                    self.y[chunk.targets],
+                    chunk.counts & self.valid[chunk.targets],
+                )
+            )
+            state = None if state is None else carry(state, fresh)
             if mix:
                 heard, wanted, counts = mix(heard), mix(wanted), mix.both(counts)
             if channel is not None:
@@ -274,7 +287,7 @@ class Fit:
             if settings.input_noise:
                 heard = heard + settings.input_noise * torch.randn_like(heard)
             with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
-                said, state = network(heard, state, chunk.lengths)
+                said, state = network(heard, state, lengths)
             due = team.total(counts.sum()).clamp(min=1)
             loss = self.loss(said.float(), wanted, counts).sum() / due
             self.optimiser.zero_grad(set_to_none=True)
@@ -288,6 +301,16 @@ class Fit:
             totals += torch.stack([loss.detach() / members, norm / (team.size * members**0.5)])
         loss_sum, norm_sum = team.total(totals).tolist()  # the one time in an epoch that the host waits for the device
         return loss_sum / self.steps_per_epoch, norm_sum / self.steps_per_epoch
+
+    def _draw(self, streams: Streams) -> Iterator[Lessons]:
+        """Yield this process's part of an epoch, so many training steps at a time, where the sequences are."""
+        for start in range(0, self.steps_per_epoch, DRAWN):
+            lessons = streams.take(min(DRAWN, self.steps_per_epoch - start))
+            yield lessons.share(self.team.rank, self.team.size, self.x.device)
+
+    def forget_lessons(self) -> None:
+        """Let go of what was learned from: there is no epoch to come, and others want its room."""
+        self.x, self.y, self.valid = (t[:0].clone() for t in (self.x, self.y, self.valid))
 
     def finish(self) -> None:
         """Leave the model as it was at its best epoch."""
@@ -322,6 +345,14 @@ class Fit:
             self.scaler.load_state_dict(state.head["scaler"])
         self.epoch, self.best = state.head["epoch"], Outcome(**state.head["best"])
         self.kept = state
+
+
+def _moved(columns: list[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    """Move mapped arrays to a device, if it has room for them."""
+    tensors = [torch.from_numpy(column) for column in columns]
+    if device.type == "cuda" and sum(t.nbytes for t in tensors) > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return tensors
+    return [t.to(device) for t in tensors]
 
 
 class Mix:

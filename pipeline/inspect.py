@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, InputError, require_new
 from lipwright.data.features import STEP_HZ
 from lipwright.data.files import whole_file
 from lipwright.models.gradient_flow import gradient_flow
 from lipwright.models.lipsync import LipSync
 from lipwright.models.metrics import lag_curve, peak_lag_ms
+from lipwright.pipeline.pool import open_corpora
 from lipwright.pipeline.predict import feature_settings, load_model
 from lipwright.pipeline.sequences import Sequence, apertures, arrays, gap, load_sequences
 
@@ -46,7 +46,7 @@ def inspect_runs(
     out
         Figure to make: .png, .svg or .pdf.
     corpus
-        Whose speech they hear for it; None is for each the corpus that it was trained on.
+        Whose speech they hear for it; None is for each what it was trained on.
     device
         Where the networks run.
     seed
@@ -88,12 +88,12 @@ def _look(run: Path, corpus: Path | None, device: str, seed: int) -> dict[str, A
     """Look into one model."""
     model = load_model(run, device)
     config = model.config
-    if corpus is None and config.corpus is None:
+    if corpus is None and not config.corpora:
         raise InputError(f"{run} does not say what it was trained on; pass --corpus")
-    opened = Corpus.load(corpus or Path(str(config.corpus)))
-    if opened.settings["features"] != feature_settings(model).to_dict():
-        raise CorpusError(f"{opened.folder} has other features than {run} was trained on; preprocess anew")
-    train, held_out, _ = load_sequences(opened)
+    corpora = open_corpora(corpus or config.corpora)
+    if corpora[0].settings["features"] != feature_settings(model).to_dict():
+        raise CorpusError(f"{corpora[0].folder} has other features than {run} was trained on; preprocess anew")
+    train, held_out, _ = load_sequences(*corpora)
     sequences = train + held_out
     flow = _flow(model, sequences, np.random.default_rng(seed))
     faded = np.flatnonzero(flow < FADED * flow[0])
@@ -127,15 +127,16 @@ def _flow(model: LipSync, sequences: list[Sequence], rng: np.random.Generator) -
     if reach < STEP_HZ // 2:
         raise InputError(f"the longest clip has {longest / STEP_HZ:.2f} s, too short to follow a gradient through")
     heard, wanted = [], []
-    places = [
-        (x, y, t) for x, y, valid in (arrays(model, s) for s in sequences) for t in range(reach, len(x) - ahead) if valid[t]
-    ]
-    if not places:
+    seen = [reach + np.flatnonzero(s.valid[reach : max(len(s.valid) - ahead, 0)]) for s in sequences]
+    ends = np.cumsum([len(steps) for steps in seen])
+    if not ends[-1]:
         raise InputError("no mouth is seen where sound enough comes before and after it")
-    for k in rng.integers(len(places), size=WINDOWS):
-        x, y, t = places[k]
-        heard.append(x[t - reach : t + ahead + 1])
-        wanted.append(y[t])
+    for k in rng.integers(ends[-1], size=WINDOWS):
+        at = int(np.searchsorted(ends, k, side="right"))
+        t = seen[at][k - ends[at]]
+        sound, mouth, _ = arrays(model, sequences[at])
+        heard.append(sound[t - reach : t + ahead + 1])
+        wanted.append(mouth[t])
     x, y = (torch.from_numpy(np.stack(part)).to(model.feature_mean) for part in (heard, wanted))
     member = model.network.each[0]
     with torch.no_grad():

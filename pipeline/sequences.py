@@ -1,4 +1,4 @@
-"""Corpus → sequences: what a network hears, and what it shall say."""
+"""Corpora → sequences: what a network hears, and what it shall say. They stand on disk: memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import json
 import logging
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,13 +20,16 @@ from lipwright.data.articulation import CLASSES
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.augment import Variant, hush, vary
 from lipwright.data.cache import cached_path, prune
-from lipwright.data.corpus import Clip, Corpus
+from lipwright.data.corpus import Clip, Corpus, Row
 from lipwright.data.errors import CorpusError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, gain_for
 from lipwright.data.files import whole_file
 from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate, measure_speaker
+from lipwright.data.scratch import joined
 from lipwright.models.lipsync import LipSync
 from lipwright.models.metrics import LAG_REACH_STEPS
+from lipwright.pipeline.pool import pooled
+from lipwright.pipeline.processes import ALONE, Team
 from lipwright.pipeline.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -42,6 +49,12 @@ RESTING_SHARE = 0.05
 LEAST_HUSHED_S = 300.0
 """Of every clip there are versions with silences in it, and without any speech: of each kind, enough for so long in all."""
 
+MOST_VARIED_S = 3600.0
+"""Of a longer corpus not every clip has versions, but so much of it, evenly spread: they are heard the more often."""
+
+MOST_STEPS = 360_000
+"""What is linear is fitted on so many at most, an hour."""
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -55,12 +68,14 @@ class Sequence:
     blendshapes : ndarray, shape (T, 52), float32
     valid : ndarray, shape (T,), bool
     speaker
-    audio : ndarray, shape (N,), float32
-        What the features were computed from; sample 0 stands at step 0.
+    sound
+        Reads what the features were computed from, (N,) float32; sample 0 stands at step 0.
     phones : ndarray, shape (T, C), float32
         Which class of sound is heard, 1 in its column; C is 0 where nobody knows.
     weight
         How often a second of it is heard, against others.
+    held_out
+        Kept for validation.
     """
 
     features: np.ndarray
@@ -68,19 +83,52 @@ class Sequence:
     blendshapes: np.ndarray
     valid: np.ndarray
     speaker: Speaker
-    audio: np.ndarray
+    sound: Callable[[], np.ndarray]
     phones: np.ndarray
     weight: float = 1.0
+    held_out: bool = False
 
 
-def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], float]:
+def load_sequences(*corpora: Corpus, team: Team = ALONE) -> tuple[list[Sequence], list[Sequence], float]:
     """Read the spans to train on and to validate on, and the mean scale of their speakers.
+
+    Parameters
+    ----------
+    *corpora
+        With the same features. A source that is in several of them counts in the first.
+    team
+        The first process of each machine reads, for all of them.
 
     Raises
     ------
     CorpusError
-        The corpus holds no usable clip, or a clip is missing or broken.
+        A corpus holds no usable clip, or a clip is missing or broken.
     """
+    spans: Iterable[Sequence] = ()
+    mean_scale = 0.0
+    names = ", ".join(str(corpus.folder) for corpus in corpora)
+    if team.local_rank == 0:
+        for corpus in corpora:
+            _require_usable(corpus)
+        rows, twice = pooled(corpora)
+        if twice:
+            log.warning("%d sources are in several of the corpora, and count in the first of these alone", twice)
+        speakers = _measure_speakers(rows)
+        scales = [s.scale for s in speakers.values() if s.scale is not None]
+        if not scales:
+            raise CorpusError(f"{names}: nobody speaks in it (apertures vary by less than {LEAST_SCALE})")
+        mean_scale = float(np.mean(scales))
+        spans = _spans(rows, speakers, mean_scale)
+    sequences, mean_scale = stored(spans, team), team.told_here(mean_scale)
+    train, held_out = ([s for s in sequences if s.held_out == part] for part in (False, True))
+    if not train:
+        raise CorpusError(f"{names} shows less than a second of mouth to train on; add longer footage")
+    if sum(len(s.features) for s in train) < LEAST_DATA_S * STEP_HZ:
+        return train + held_out, [], mean_scale
+    return train, held_out, mean_scale
+
+
+def _require_usable(corpus: Corpus) -> None:
     if not corpus.usable:
         if corpus.stale:
             raise CorpusError(f"{corpus.folder} was made with other settings; run lipwright preprocess again")
@@ -88,39 +136,85 @@ def load_sequences(corpus: Corpus) -> tuple[list[Sequence], list[Sequence], floa
         raise CorpusError(f"{corpus.folder} holds nothing to train on: {reasons}")
     if stale := {row["path"] for row in corpus.stale}:
         log.warning("%d videos were taken in with other settings and are left out; preprocess them again", len(stale))
-    clips = [(row, corpus.load_clip(row["id"])) for row in corpus.usable]
-    mouths = defaultdict(list)
-    for row, clip in clips:
-        mouths[row["sha256"]].append(clip.mouth[clip.valid])
-    # A segment is too short to show how far a person opens the mouth; all of a file show one person.
-    speakers = {sha256: measure_speaker(np.concatenate(parts)) for sha256, parts in mouths.items()}
-    tracks = [clip.mouth_track(speakers[row["sha256"]]) for row, clip in clips]
-    scales = [s.scale for s in speakers.values() if s.scale is not None]
-    if not scales:
-        raise CorpusError(f"{corpus.folder}: nobody speaks in it (apertures vary by less than {LEAST_SCALE})")
-    mean_scale = float(np.mean(scales))
-    train: list[Sequence] = []
-    held_out: list[Sequence] = []
-    for (row, clip), track in zip(clips, tracks, strict=True):
+
+
+def _measure_speakers(rows: list[tuple[Corpus, Row]]) -> dict[str, Speaker]:
+    """Return the speaker of each source: a segment is too short to show how far a person opens the mouth."""
+    sources = defaultdict(list)
+    for corpus, row in rows:
+        sources[row["sha256"]].append((corpus, row["id"]))
+    speakers = {}
+    for sha256, ids in sources.items():
+        clips = (corpus.load_clip(clip_id) for corpus, clip_id in ids)
+        (mouths,) = joined([clip.mouth[clip.valid]] for clip in clips)
+        speakers[sha256] = measure_speaker(mouths)
+    return speakers
+
+
+def _spans(rows: list[tuple[Corpus, Row]], speakers: dict[str, Speaker], mean_scale: float) -> Iterator[Sequence]:
+    """Read the spans of clips that are long enough, one clip at a time."""
+    for corpus, row in rows:
+        clip = corpus.load_clip(row["id"])
+        track = clip.mouth_track(speakers[row["sha256"]])
         if not np.isfinite(clip.features).all():
             raise CorpusError(f"clip {row['id']} holds features that are not numbers; run lipwright preprocess again")
         shapes = track.speaker.normalise(track.xyz[:], mean_scale)
         if not np.isfinite(shapes).all():
             raise CorpusError(f"clip {row['id']} holds a mouth that is not numbers; run lipwright preprocess again")
         blendshapes = _blendshapes(clip)
-        for part, where in (("train", train), ("validation", held_out)):
+        for part in ("train", "validation"):
             if (span := row["split"][part]) is not None:
                 start, end = (round((second - row["start_s"]) * STEP_HZ) for second in span)
                 cut = slice(start, end)
                 if track.valid[cut].sum() >= LEAST_VALID_STEPS:
-                    heard = clip.audio[start * SAMPLE_RATE_HZ // STEP_HZ : end * SAMPLE_RATE_HZ // STEP_HZ] / np.float32(32768)
+                    sound = partial(_sound, corpus.clip_path(row["id"]), start, end)
                     parts = (clip.features[cut], shapes[cut], blendshapes[cut], track.valid[cut])
-                    where.append(Sequence(*parts, track.speaker, heard, np.zeros((end - start, 0), np.float32)))
-    if not train:
-        raise CorpusError(f"{corpus.folder} shows less than a second of mouth to train on; add longer footage")
-    if sum(len(s.features) for s in train) < LEAST_DATA_S * STEP_HZ:
-        return train + held_out, [], mean_scale
-    return train, held_out, mean_scale
+                    silent = np.zeros((len(clip.features[cut]), 0), np.float32)
+                    yield Sequence(*parts, track.speaker, sound, silent, held_out=part == "validation")
+
+
+def _sound(path: Path, start: int, end: int) -> np.ndarray:
+    """Read the sound of some steps of a clip, (N,) float32."""
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        samples = file.get_slice("audio")[start * SAMPLE_RATE_HZ // STEP_HZ : end * SAMPLE_RATE_HZ // STEP_HZ]
+    return samples / np.float32(32768)
+
+
+def stored(sequences: Iterable[Sequence], team: Team = ALONE) -> list[Sequence]:
+    """Move the arrays of sequences to disk, one sequence after another; the first process of a machine goes through them."""
+    lengths, kept = [0], []
+
+    def pieces() -> Iterator[list[np.ndarray]]:
+        for s in sequences:
+            lengths.append(len(s.features))
+            kept.append(_with_arrays(s, [array[:0].copy() for array in _arrays_of(s)]))
+            yield _arrays_of(s)
+
+    columns = team.joined(pieces())
+    lengths, kept = team.told_here((lengths, kept))
+    cuts = [slice(*ends) for ends in pairwise(np.cumsum(lengths).tolist())]
+    return [_with_arrays(s, [column[cut] for column in columns]) for s, cut in zip(kept, cuts, strict=True)]
+
+
+def _arrays_of(s: Sequence) -> list[np.ndarray]:
+    return [s.features, s.shapes, s.blendshapes, s.valid, s.phones]
+
+
+def _with_arrays(s: Sequence, a: list[np.ndarray]) -> Sequence:
+    return replace(s, features=a[0], shapes=a[1], blendshapes=a[2], valid=a[3], phones=a[4])
+
+
+def an_hour(sequences: list[Sequence]) -> list[Sequence]:
+    """Return sequences of `MOST_STEPS` in all, drawn at random, always the same; their weights make up for the others."""
+    lengths = np.array([len(s.features) for s in sequences])
+    if lengths.sum() <= MOST_STEPS:
+        return sequences
+    drawn = np.random.default_rng(0).permutation(len(lengths))
+    drawn = np.sort(drawn[: 1 + int(np.searchsorted(np.cumsum(lengths[drawn]), MOST_STEPS))])
+    more = float(lengths.sum() / lengths[drawn].sum())
+    return [replace(sequences[k], weight=more * sequences[k].weight) for k in drawn]
 
 
 def _blendshapes(clip: Clip) -> np.ndarray:
@@ -130,14 +224,15 @@ def _blendshapes(clip: Clip) -> np.ndarray:
 
 def vary_sequence(sequence: Sequence, kinds: tuple[str, ...], settings: FeatureSettings, seed: int) -> Sequence:
     """Return a sequence as it sounds otherwise (`lipwright.data.augment.vary`); its features are cached."""
-    key = hashlib.sha256(sequence.audio.tobytes())
+    sound = sequence.sound()
+    key = hashlib.sha256(sound.tobytes())
     key.update(json.dumps([settings.to_dict(), kinds, seed]).encode())
     path = cached_path("variants", f"{key.hexdigest()[:32]}.npz")
     try:
         with np.load(path, allow_pickle=False) as kept:
             features, tempo = kept["features"], float(kept["tempo"])
     except (OSError, ValueError, KeyError):
-        heard: Variant = vary(sequence.audio, kinds, np.random.default_rng(seed))
+        heard: Variant = vary(sound, kinds, np.random.default_rng(seed))
         features = compute_features(heard.samples, settings, gain=gain_for(heard.samples, settings) * heard.gain)
         tempo = heard.tempo
         with whole_file(path) as partial, partial.open("wb") as file:
@@ -157,7 +252,7 @@ def vary_sequence(sequence: Sequence, kinds: tuple[str, ...], settings: FeatureS
 
 def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, whole: bool) -> Sequence:
     """Return a sequence in which speech gives way to silence or noise and the mouth closes (`lipwright.data.augment.hush`)."""
-    samples, spans_s = hush(sequence.audio, np.random.default_rng(seed), whole=whole)
+    samples, spans_s = hush(sequence.sound(), np.random.default_rng(seed), whole=whole)
     features = compute_features(samples, settings)[: len(sequence.features)]
     shapes, blendshapes, valid, phones = (
         series.copy() for series in (sequence.shapes, sequence.blendshapes, sequence.valid, sequence.phones)
@@ -179,22 +274,33 @@ def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, w
     return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid, phones=phones)
 
 
-def heard_in_training(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> list[Sequence]:
+def heard_in_training(
+    sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings, team: Team = ALONE
+) -> list[Sequence]:
     """Return sequences with what is only heard in training: varied speech, and hushes. Weights share out the time."""
-    out = [replace(s, weight=1 - settings.augmented_share * bool(settings.augment) - settings.hushed_share) for s in sequences]
-    hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / sum(len(s.features) for s in sequences))
-    for number, s in enumerate(sequences):
+    plain = 1 - settings.augmented_share * bool(settings.augment) - settings.hushed_share
+    heard = [replace(s, weight=plain) for s in sequences if plain > 0]
+    return heard + stored(_versions(sequences, settings, features), team)
+
+
+def _versions(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> Iterator[Sequence]:
+    """Make varied and hushed versions of every n-th sequence, of each for a small corpus."""
+    all_steps = sum(len(s.features) for s in sequences)
+    chosen = list(enumerate(sequences))[:: math.ceil(all_steps / (MOST_VARIED_S * STEP_HZ))]
+    own_steps = sum(len(s.features) for _, s in chosen)
+    more = all_steps / own_steps  # so that they have their share of the time
+    hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / own_steps)
+    for number, s in chosen:
         if settings.augment and settings.augmented_share:
             share = settings.augmented_share / settings.variants
             for k in range(settings.variants):
                 varied = vary_sequence(s, settings.augment, features, seed=settings.variants * number + k)
-                out.append(replace(varied, weight=share))
+                yield replace(varied, weight=more * share)
         if settings.hushed_share:
             for whole in (False, True):
                 for k in range(hushes):
                     hushed = hush_sequence(s, features, seed=hushes * number + k, whole=whole)
-                    out.append(replace(hushed, weight=settings.hushed_share / (2 * hushes)))
-    return [s for s in out if s.weight > 0]
+                    yield replace(hushed, weight=more * settings.hushed_share / (2 * hushes))
 
 
 def arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,19 +1,20 @@
-"""Corpus → model."""
+"""Corpora → model."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lipwright.data.corpus import Corpus
 from lipwright.data.errors import InputError, require_new
 from lipwright.models.device import choose_device
 from lipwright.models.lipsync import CONFIG, Config, LipSync
 from lipwright.pipeline.course import FIT_FILE, Course
+from lipwright.pipeline.pool import open_corpora
 from lipwright.pipeline.processes import team
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.record import METRICS_FILE, Record
@@ -26,7 +27,7 @@ ARCHITECTURE = (
 """What a training that is resumed must have in common with its beginning."""
 
 
-def _require_same(run: Path, config: Config, settings: TrainSettings, start: Start, settings_hash: str) -> None:
+def _require_same(run: Path, config: Config, settings: TrainSettings, start: Start, hashes: list[str]) -> None:
     """Raise `InputError` if a run cannot be gone on with as asked."""
     begun = LipSync.load(run).config
     for name in ARCHITECTURE:
@@ -40,12 +41,15 @@ def _require_same(run: Path, config: Config, settings: TrainSettings, start: Sta
         raise InputError(f"{run} was started with --init {was}, not {start.name}; resume it so, or train anew to another --out")
     if begun.training.get("init_sha256") != start.sha256:
         raise InputError(f"the model that {run} was started from has changed ({was}); train anew to another --out")
-    if sorted(s["sha256"] for s in begun.sources) != sorted(s["sha256"] for s in config.sources):
-        raise InputError(
-            f"{run} was trained on another corpus ({begun.corpus}); resume with that, or train anew to another --out"
-        )
-    if begun.training.get("corpus_settings", settings_hash) != settings_hash:
-        raise InputError(f"{begun.corpus} has been preprocessed otherwise since {run} was begun; train anew to another --out")
+    if [s["sha256"] for s in begun.sources] != [s["sha256"] for s in config.sources]:  # their order, too, is that of learning
+        one, all_of_it = ("another corpus", "that") if len(begun.corpora) == 1 else ("other corpora", "those, in this order")
+        was = ", ".join(begun.corpora)
+        raise InputError(f"{run} was trained on {one} ({was}); resume with {all_of_it}, or train anew to another --out")
+    hashes_then = begun.training.get("corpus_settings", hashes)
+    hashes_then = [hashes_then] if isinstance(hashes_then, str) else hashes_then
+    for folder, was, now in zip(config.corpora, hashes_then, hashes, strict=False):
+        if was != now:
+            raise InputError(f"{folder} has been preprocessed otherwise since {run} was begun; train anew to another --out")
     if (planned := begun.training["settings"]["epochs"]) != settings.epochs:
         raise InputError(
             f"{run} planned its learning rate for {planned} epochs; resume with --epochs {planned} or use --init {run}"
@@ -53,7 +57,7 @@ def _require_same(run: Path, config: Config, settings: TrainSettings, start: Sta
 
 
 def train_model(
-    corpus: Path | str,
+    corpus: Path | str | Sequence[Path | str],
     out: Path | str,
     settings: TrainSettings | None = None,
     *,
@@ -64,14 +68,14 @@ def train_model(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train a model on a corpus; in several processes if `torchrun` started them.
+    """Train a model on a corpus, or on several as one; in several processes if `torchrun` started them.
 
     The number of epochs is searched for on the validation part; then a model is trained so long on all of the corpus.
 
     Parameters
     ----------
     corpus
-        Folder made by `preprocess_corpus`.
+        Folder made by `preprocess_corpus`, or several: they are only read, and a video that is in two counts once.
     out
         Model folder to make. It appears when training is done, or interrupted.
     settings
@@ -100,7 +104,7 @@ def train_model(
     Raises
     ------
     CorpusError
-        The corpus is missing, broken, or holds nothing to train on.
+        A corpus is missing, broken, or holds nothing to train on; or they have different features.
     InputError
         A setting or device cannot be used, or the training diverged.
     ModelError
@@ -112,21 +116,21 @@ def train_model(
     """
     began = time.perf_counter()
     settings, out = settings or TrainSettings(), Path(out)
-    opened = Corpus.load(Path(corpus))
+    corpora = open_corpora(corpus)
     if resume and not (out / FIT_FILE).is_file():
         raise InputError(f"{out} holds no training to resume; train without --resume first")
     require_new(out, force or resume)
     if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
         raise InputError(f"{out} holds other files than a model's; choose another --out")
     where = choose_device(device)
-    settings, start = starting_point(init, settings, opened)
+    settings, start = starting_point(init, settings, corpora[0])
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with team(where) as ours:
         if ours.size > settings.streams:
             raise InputError(f"{settings.streams} streams cannot be shared by {ours.size} processes; start fewer")
-        course = Course(opened, settings, seed, start, where, ours)
+        course = Course(corpora, settings, seed, start, where, ours)
         if resume:
-            _require_same(out, course.build(course.train).config, settings, start, opened.hash)
+            _require_same(out, course.build(course.train).config, settings, start, [corpus.hash for corpus in corpora])
         record = None
         try:
             if ours.rank == 0:

@@ -45,7 +45,9 @@ class Direction(StrEnum):
 
 @command
 def train(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder made by preprocess.")],
+    corpora: Annotated[
+        list[Path], typer.Argument(metavar="CORPUS...", help="Folders made by preprocess; a video in several counts once.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Model folder to make.")],
     cell: Annotated[Cell, typer.Option("--cell", help=_HELP["cell"])] = Cell(_DEFAULT.cell),
     direction: Annotated[Direction, typer.Option("--direction", help=_HELP["direction"])] = Direction(_DEFAULT.direction),
@@ -67,7 +69,7 @@ def train(
     *,
     common: Common,
 ) -> None:
-    """Train a model on a corpus. torchrun --no-python lipwright train … trains in several processes."""
+    """Train a model on a corpus, or on several. torchrun --no-python lipwright train … trains in several processes."""
     from lipwright.pipeline import train_model
 
     settings = replace(
@@ -82,7 +84,7 @@ def train(
     )
     with progress_bar(common.quiet) as progress:
         result = train_model(
-            corpus,
+            corpora,
             out,
             settings,
             init=init,

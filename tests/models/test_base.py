@@ -70,7 +70,7 @@ def test_it_is_small_and_comes_with_its_card() -> None:
 def test_it_is_what_this_lipwright_can_use(base: LipSync) -> None:
     config = base.config
     assert config.features == FeatureSettings().to_dict()
-    assert (config.phones, config.points, config.sources, config.corpus) == (len(CLASSES), 40, [], None)
+    assert (config.phones, config.points, config.sources, config.corpora) == (len(CLASSES), 40, [], [])
     assert config.lookahead_ms is not None  # so that it can stream
     assert Ridge.load(BASE).weights.shape[1] == config.components
 

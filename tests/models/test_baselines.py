@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lipwright.models.baselines import FILE, REACH_STEPS, STRIDE, Ridge, fit_ridge, surroundings
+from lipwright.models.baselines import FILE, REACH_STEPS, STRIDE, NormalEquations, Ridge, fit_ridge, surroundings
 from lipwright.models.errors import ModelError
 
 COLUMNS = len(range(-REACH_STEPS, REACH_STEPS + 1, STRIDE))
@@ -85,6 +85,34 @@ def test_sequences_are_not_joined_across_their_ends() -> None:
     both = fit_ridge([a, b], [])
     turned = fit_ridge([b, a], [])
     np.testing.assert_allclose(both.weights, turned.weights, atol=1e-3)
+
+
+@pytest.mark.parametrize("penalty", [0.5, 30.0, 10_000.0])
+def test_a_regression_that_is_added_up_is_that_of_all_data(penalty: float) -> None:
+    from sklearn.linear_model import Ridge as Solver
+
+    rng = np.random.default_rng(4)
+    x, weights = rng.normal(3, 2, (10_000, 6)), rng.uniform(0.1, 3, 10_000)
+    y = x @ rng.normal(0, 1, (6, 2)) + rng.normal(0, 1, (10_000, 2)) - 5
+    first, second = NormalEquations(), NormalEquations()
+    assert not first
+    first.add(x[:7000], y[:7000], weights[:7000])
+    second.add(x[7000:], y[7000:], weights[7000:])
+    whole = Solver(alpha=penalty).fit(x, y, weights)
+    found, bias = (first + second).solve(penalty)
+    np.testing.assert_allclose(found, whole.coef_.T, rtol=1e-7)
+    np.testing.assert_allclose(bias, whole.intercept_, rtol=1e-7)
+    alike = NormalEquations()
+    alike.add(x, y)
+    assert alike.error(found, bias) == pytest.approx(((whole.predict(x) - y) ** 2).mean(), rel=1e-9)
+
+
+def test_with_an_infinite_penalty_nothing_is_said() -> None:
+    equations = NormalEquations()
+    equations.add(np.ones((3, 2)), np.ones((3, 1)))
+    weights, bias = equations.solve(np.inf)
+    assert not weights.any()
+    assert not bias.any()
 
 
 def test_save_then_load_is_bit_equal(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def model(**changes: Any) -> LipSync:
     """An untrained model with weights, statistics and shapes of plausible size."""
     config = Config(
         features=FEATURES.to_dict(), feature_size=28, points=40, components=20, scale=0.2, hidden=24,
-        corpus="/corpora/one", sources=[{"path": "/videos/a.mp4", "sha256": "ab" * 32, "speaker": "ann"}],
+        corpora=["/corpora/one", "/corpora/two"], sources=[{"path": "/videos/a.mp4", "sha256": "ab" * 32, "speaker": "ann"}],
         training={"epochs": 3, "val_loss": 0.5},
     )  # fmt: skip
     torch.manual_seed(0)
@@ -483,6 +483,7 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "delay is negative": _set(delay_steps=-1),
     "scale is null": _set(scale=None),
     "scale is zero": _set(scale=0.0),
+    "corpora are text": _set(corpora="/corpora/one"),
     "features are text": _set(features="mfcc"),
     "other hidden than the weights": _set(hidden=25),
     "other components than the weights": _set(components=19),

@@ -8,6 +8,7 @@ import pytest
 from lipwright.models.metrics import (
     CLOSURE_REACH_STEPS,
     LEAST_CLOSURES,
+    Correlation,
     closure_f1,
     gain,
     jitter_ratio,
@@ -31,6 +32,24 @@ ALL = np.ones(STEPS, bool)
 
 
 # Correlation, gain, distance ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_correlation_that_comes_piece_by_piece_is_that_of_the_whole(kind: type) -> None:
+    a, b = movement().astype(kind), (movement(seed=1) + movement()).astype(kind)
+    pieces = Correlation()
+    for cut in (slice(0, 1), slice(1, 1), slice(1, 700), slice(700, STEPS)):
+        pieces.add(a[cut], b[cut])
+    assert pieces.count == STEPS
+    assert pieces.value == pytest.approx(pearson(a, b), abs=1e-6)
+
+
+def test_what_does_not_vary_has_no_correlation_piece_by_piece_either() -> None:
+    for still in (np.full(STEPS, 0.1, np.float32), np.zeros(STEPS)):
+        pieces = Correlation()
+        pieces.add(still, movement())
+        assert pieces.value is None
+    assert Correlation().value is None
 
 
 def test_pearson_of_known_series() -> None:

@@ -126,7 +126,7 @@ def test_what_cannot_be_inspected_says_why(runs: dict[str, Path], toy_corpus: Ma
 
 def test_a_model_that_does_not_know_its_corpus_asks_for_one(runs: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
     model = LipSync.load(runs["forward"])
-    model.config = replace(model.config, corpus=None)
+    model.config = replace(model.config, corpora=[])
     model.save(tmp_path / "run")
     with pytest.raises(InputError, match="does not say what it was trained on; pass --corpus"):
         inspect_runs([tmp_path / "run"], tmp_path / "look.png")

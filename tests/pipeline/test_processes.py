@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from lipwright.data.cache import cache_folder
 from lipwright.pipeline.course import FIT_FILE
 from lipwright.pipeline.record import METRICS_FILE
 from lipwright.pipeline.settings import TrainSettings
@@ -75,6 +76,32 @@ def test_two_processes_train_as_one(toy_corpus: Maker, tmp_path: Path, change: s
     # The weights are still on their way, by far more than the tolerance: their running average lags behind.
     weight = "members.0.read_out.weight"
     assert np.abs(one[f"search.network.{weight}"] - one[f"search.average.{weight}"]).max() > 1e-3
+
+
+def test_processes_share_one_file_of_two_corpora(toy_corpus: Maker, tmp_path: Path) -> None:
+    first, second = toy_corpus(tmp_path / "first", (12.0,)), toy_corpus(tmp_path / "second", (12.0, 14.0), seed=1)
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\nfrom dataclasses import replace\nfrom lipwright.data.corpus import Corpus\n"
+        "from lipwright.pipeline.settings import TrainSettings\nfrom lipwright.pipeline.train import train_model\n"
+        f"settings = replace({SETTINGS!r}, hushed_share=0.2)\n"
+        "def count(corpus, clip_id, load=Corpus.load_clip):\n    print('read', clip_id, flush=True)\n"
+        "    return load(corpus, clip_id)\nCorpus.load_clip = count\n"
+        "if __name__ == '__main__':\n    train_model(sys.argv[2:], sys.argv[1], settings, device='cpu', seed=3)\n"
+    )
+    done = torchrun(str(script), str(tmp_path / "two"), str(first), str(second))
+    assert done.returncode == 0, done.stderr
+    alone = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "one"), str(first), str(second)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert sorted(done.stdout.split()) == sorted(alone.stdout.split())  # one process of the machine reads, for both
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], atol=1e-5, err_msg=name)
+    assert [path.name for path in cache_folder().glob(".*")] == []
 
 
 def test_of_several_processes_one_speaks(toy_corpus: Maker, tmp_path: Path) -> None:

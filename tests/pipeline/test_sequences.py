@@ -41,7 +41,7 @@ def opening(sequence: Sequence) -> np.ndarray:
 
 
 def test_a_sequence_is_its_sound(sequence: Sequence) -> None:
-    assert len(sequence.audio) == 160 * len(sequence.features)
+    assert len(sequence.sound()) == 160 * len(sequence.features)
     assert sequence.blendshapes.shape == (len(sequence.features), 52)
     assert np.allclose(sequence.blendshapes[:, 7], opening(sequence) / np.ptp(opening(sequence)), atol=0.1)
 

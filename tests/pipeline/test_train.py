@@ -133,6 +133,31 @@ def test_by_default_the_past_waits_200_ms_and_both_hear_400_ms_ahead() -> None:
     assert TrainSettings(direction="both", delay_ms=90.0).lookahead_ms == 90
 
 
+def test_the_mouth_is_described_by_its_principal_components(toy_corpus: Maker, tmp_path: Path) -> None:
+    from sklearn.decomposition import PCA
+
+    corpus = Corpus.load(toy_corpus(tmp_path / "corpus", (12.0, 14.0)))
+    rng = np.random.default_rng(0)
+    for row in corpus.rows:  # mouths of full rank, the directions far enough apart to be told
+        clip = corpus.load_clip(row["id"])
+        turn = np.linalg.qr(np.random.default_rng(1).normal(size=(120, 120)))[0]
+        moved = rng.normal(size=(len(clip.mouth), 120)) * 0.02 * 0.9 ** np.arange(120) @ turn
+        corpus.save_clip(row["id"], replace(clip, mouth=clip.mouth + moved.reshape(-1, 40, 3).astype(np.float32)))
+    train, _, scale = load_sequences(corpus)
+    model = build_model(train, FeatureSettings(), TrainSettings(), scale)
+    shapes = np.concatenate([s.shapes[s.valid] for s in train]).reshape(-1, 120)
+    whole = PCA(20, svd_solver="full").fit(shapes)
+    np.testing.assert_allclose(model.pca_mean, whole.mean_, atol=1e-5)
+    same = np.sign((model.pca_components.numpy() * whole.components_).sum(1))
+    np.testing.assert_allclose(same[:, None] * model.pca_components.numpy(), whole.components_, atol=1e-3)
+    greatest = np.abs(model.pca_components.numpy()).argmax(1)
+    assert (model.pca_components.numpy()[np.arange(20), greatest] > 0).all()
+    heard, said = np.concatenate([s.features for s in train]), np.concatenate([s.blendshapes[s.valid] for s in train])
+    np.testing.assert_allclose(model.feature_mean, heard.mean(0, dtype=float), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model.feature_std, np.maximum(heard.std(0, dtype=float), 1e-3), rtol=1e-4)
+    np.testing.assert_allclose(model.blendshape_std, said.std(0, dtype=float), rtol=1e-4)
+
+
 # Backpropagation through time -----------------------------------------------------------------------------------------
 
 
@@ -388,7 +413,7 @@ def test_the_base_model_hears_as_far_as_it_is_let(toy_corpus: Maker, tmp_path: P
     corpus, asked = Corpus.load(toy_corpus(tmp_path / "corpus")), replace(TrainSettings(), **change)
     settings, start = starting_point("base", asked, corpus)
     assert (settings, start.name) == (asked, "base")
-    course = Course(corpus, settings, 0, start, torch.device("cpu"), Team())
+    course = Course([corpus], settings, 0, start, torch.device("cpu"), Team())
     config = course.build(course.train).config
     assert (config.lookahead_ms, config.members) == (settings.lookahead_ms, settings.members)
 
