@@ -6,6 +6,7 @@ cannot import from one another.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # One thread each: tests run beside one another, and oversubscribed cores are far slower than one core.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
     os.environ.setdefault(_variable, "1")
 
 import av  # noqa: E402
@@ -51,6 +52,26 @@ def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def heard_interrupts() -> None:
     """Let Ctrl-C be heard also where a shell that started the tests in the background had it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a maker of folders that the workers of pytest-xdist share: `once(name, make)` has the first who asks fill it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        folder, made = shared / name, shared / f"{name}.made"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                made.touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")
@@ -321,28 +342,34 @@ def say() -> Callable[[str], Speech]:
 
 
 @pytest.fixture(scope="session")
-def talk(say: Callable[[str], Speech], tmp_path_factory: pytest.TempPathFactory) -> Talk:
+def talk(say: Callable[[str], Speech], once: Callable[..., Path]) -> Talk:
     """Five seconds of the astronaut's photograph talking, 320x320 at 25 frames/s, with sound at 22,050 Hz."""
-    import soundfile
-
-    from lipwright.data.articulation import COLUMNS, articulate
-    from lipwright.data.encoder import Encoding
-    from lipwright.data.talker import Talker, astronaut, talking_frames
-    from lipwright.data.writer import VideoWriter
-
-    folder = tmp_path_factory.mktemp("talk")
     sentence = "My mother may buy five big blue boats, and Bob will pop up above the open bay by half past one."
-    speech = say(sentence)
-    soundfile.write(folder / "talk.wav", speech.samples, speech.rate_hz)
-    talker = Talker.from_photo(astronaut(320))
-    times = []
-    encoding = Encoding(320, 320, Fraction(1, 12800), Fraction(25), BT709)
-    with VideoWriter(folder / "talk.mp4", encoding, audio=probe(folder / "talk.wav")) as writer:
-        for time, frame in talking_frames(talker, speech):
-            writer.write(Yuv.from_bgr(frame), time)
-            times.append(float(time))
-    times_s = np.array(times)
-    return Talk(folder / "talk.mp4", times_s, articulate(speech.phones, times_s)[:, COLUMNS.index("aperture")], sentence)
+
+    def make(folder: Path) -> None:
+        import soundfile
+
+        from lipwright.data.articulation import COLUMNS, articulate
+        from lipwright.data.encoder import Encoding
+        from lipwright.data.talker import Talker, astronaut, talking_frames
+        from lipwright.data.writer import VideoWriter
+
+        speech = say(sentence)
+        soundfile.write(folder / "talk.wav", speech.samples, speech.rate_hz)
+        talker = Talker.from_photo(astronaut(320))
+        times = []
+        encoding = Encoding(320, 320, Fraction(1, 12800), Fraction(25), BT709)
+        with VideoWriter(folder / "talk.mp4", encoding, audio=probe(folder / "talk.wav")) as writer:
+            for time, frame in talking_frames(talker, speech):
+                writer.write(Yuv.from_bgr(frame), time)
+                times.append(float(time))
+        times_s = np.array(times)
+        aperture = articulate(speech.phones, times_s)[:, COLUMNS.index("aperture")]
+        np.savez(folder / "told.npz", times_s=times_s, aperture=aperture)
+
+    folder = once("talk", make)
+    with np.load(folder / "told.npz") as told:
+        return Talk(folder / "talk.mp4", told["times_s"], told["aperture"], sentence)
 
 
 @pytest.fixture(scope="session")

@@ -56,9 +56,9 @@ def _audio_s(path: Path) -> float:
 # From a talking video to a lip-synced one -----------------------------------------------------------------------------
 
 
-def test_check_says_what_can_be_used(lipwright: Any, lesson: Path, talk: Any, tmp_path: Path) -> None:
+def test_check_says_what_can_be_used(installed: Any, lipwright: Any, lesson: Path, talk: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
-    ran = lipwright("check", lesson, talk.path, tmp_path / "broken.mp4", "--json", cwd=tmp_path)
+    ran = installed("check", lesson, talk.path, tmp_path / "broken.mp4", "--json", cwd=tmp_path)
     assert ran.code == 5
     assert ran.json.keys() == {"clips", "elapsed_s"}
     assert [clip["verdict"] for clip in ran.json["clips"]] == ["usable", "usable", "not usable"]
@@ -116,11 +116,11 @@ def test_the_command_trains_as_the_library_does_bit_by_bit(trained: Any, tmp_pat
 
 
 def test_sound_longer_than_the_target_plays_it_forth_and_back(
-    lipwright: Any, trained: Any, talk: Any, lesson: Path, tmp_path: Path
+    installed: Any, trained: Any, talk: Any, lesson: Path, tmp_path: Path
 ) -> None:
     """The model's mouth; the sound is PCM and is encoded."""
     sound = lesson.with_suffix(".wav")
-    ran = lipwright(
+    ran = installed(
         "render", "--model", trained.run, "--target", talk.path, "--audio", sound, "--out", "out.mp4", "--json", cwd=tmp_path
     )
     assert (ran.code, ran.err) == (0, "")
@@ -157,10 +157,10 @@ def test_no_training_is_needed(lipwright: Any, lesson: Path, talk: Any, tmp_path
 
 
 @pytest.fixture(scope="module")
-def measured(lipwright: Any, lesson: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured(installed: Any, lesson: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lesson's mouth, measured by ``export``."""
     folder = tmp_path_factory.mktemp("measured")
-    ran = lipwright("export", "--from-video", lesson, "--format", "track", "--out", "track.json", "--json", cwd=folder)
+    ran = installed("export", "--from-video", lesson, "--format", "track", "--out", "track.json", "--json", cwd=folder)
     assert (ran.code, ran.err) == (0, "")
     assert ran.json["steps"] == len(load_track(folder / "track.json").xyz)
     return folder / "track.json"
@@ -208,16 +208,16 @@ def test_evaluate_with_and_without_the_picture(lipwright: Any, trained: Any, tal
     assert list(tmp_path.iterdir()) == []
 
 
-def test_people_get_words_and_tables(lipwright: Any, trained: Any, talk: Any, tmp_path: Path) -> None:
-    ran = lipwright("evaluate", "--model", trained.run, talk.path, cwd=tmp_path)
+def test_people_get_words_and_tables(installed: Any, trained: Any, talk: Any, tmp_path: Path) -> None:
+    ran = installed("evaluate", "--model", trained.run, talk.path, cwd=tmp_path)
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert re.search(r"talk\.mp4 +model +ridge +mean mouth", lines[0])
     assert {line.split()[0] for line in lines[1:]} >= METRICS
 
 
-def test_inspect_shows_how_far_back_a_gradient_flows(lipwright: Any, trained: Any, tmp_path: Path) -> None:
-    ran = lipwright("inspect", trained.run, "--json", cwd=tmp_path)
+def test_inspect_shows_how_far_back_a_gradient_flows(installed: Any, lipwright: Any, trained: Any, tmp_path: Path) -> None:
+    ran = installed("inspect", trained.run, "--json", cwd=tmp_path)
     assert (ran.code, ran.err) == (0, "")
     (look,) = ran.json["runs"]
     assert (look["run"], look["cell"]) == (str(trained.run), "lstm")

@@ -38,7 +38,7 @@ def interrupted(talk: Any, faces: list[Yuv], encode: Make) -> Path:
     return encode("long.mp4", video=pictures, audio=[(Fraction(0), sound[None, late : 640_000 + late])], audio_rate_hz=16000)
 
 
-def test_a_long_video_is_judged_by_looks(interrupted: Path) -> None:
+def test_a_long_video_is_judged_by_looks_as_preprocess_judges_it(interrupted: Path, tmp_path: Path) -> None:
     clip = check_video(interrupted)
     assert json.loads(json.dumps(clip)) == clip
     assert clip["seconds"] > WHOLE_S
@@ -52,10 +52,6 @@ def test_a_long_video_is_judged_by_looks(interrupted: Path) -> None:
     assert (clip["faces"], clip["rate"]) == (1, "25")
     assert clip["lag_ms"] == pytest.approx(1000 * LATE_S, abs=40)
     assert any("ms late: preprocess puts it right" in line for line in clip["advice"])
-
-
-def test_what_a_check_says_is_what_preprocess_does(interrupted: Path, tmp_path: Path) -> None:
-    clip = check_video(interrupted)
     rows = preprocess_corpus([interrupted], tmp_path / "corpus")["clips"]
     taken = [(row["start_s"], row["end_s"]) for row in rows if row["status"] == "ok"]
     late_s = rows[0]["lag_ms"] / 1000

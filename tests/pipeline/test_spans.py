@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,6 @@ def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoding, "span_frames", SHORT)
 
 
-@pytest.fixture
-def own_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep this test's spans apart from those of others."""
-    folder = tmp_path / "spans"
-    folder.mkdir()
-    monkeypatch.setattr(spans, "_file", lambda key: folder / f"{key}.safetensors")
-    return folder
-
-
 def _pictures(path: Path) -> list[tuple[Fraction, bytes]]:
     return [(f.time, b"".join(p.tobytes() for p in vars(f.yuv()).values())) for f in read_frames(probe(path))]
 
@@ -66,30 +58,68 @@ def _render(talk: Any, out: Path, mouth: Path, **options: Any) -> list[tuple[str
     return seen
 
 
-def test_a_second_render_paints_nothing_and_is_the_same(
-    tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path
-) -> None:
-    track_of(talk_track).save(tmp_path / "mouth.json")
-    first = _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
-    count = len(_pictures(tmp_path / "a.mp4"))
-    assert _painted(first) == set(range(count))
-    again = _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
+@dataclass(frozen=True)
+class First:
+    """A render from nothing."""
+
+    mouth: Path
+    spans: Path
+    told: list[tuple[str, int]]
+    pictures: list[tuple[Fraction, bytes]]
+
+
+@pytest.fixture(scope="module")
+def first(talk: Any, talk_track: FaceTrack, tmp_path_factory: pytest.TempPathFactory) -> First:
+    """The talk with its own mouth, as rendered by one who was not disturbed."""
+    folder = tmp_path_factory.mktemp("first")
+    track_of(talk_track).save(folder / "mouth.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Encoding, "span_frames", SHORT)
+        _keep_in(folder / "spans", patch)
+        told = _render(talk, folder / "a.mp4", folder / "mouth.json")
+    return First(folder / "mouth.json", folder / "spans", told, _pictures(folder / "a.mp4"))
+
+
+def _keep_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Keep spans in a folder of their own."""
+    folder.mkdir(exist_ok=True)
+    patch.setattr(spans, "_file", lambda key: folder / f"{key}.safetensors")
+
+
+@pytest.fixture
+def no_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for this test's spans, which are apart from those of others."""
+    _keep_in(tmp_path / "spans", monkeypatch)
+    return tmp_path / "spans"
+
+
+@pytest.fixture
+def own_spans(first: First, no_spans: Path) -> Path:
+    """A folder for this test's spans, with those of the first render in it."""
+    for span in first.spans.iterdir():
+        shutil.copy2(span, no_spans)
+    return no_spans
+
+
+def test_a_second_render_paints_nothing_and_is_the_same(tmp_path: Path, talk: Any, first: First, own_spans: Path) -> None:
+    count = len(first.pictures)
+    assert _painted(first.told) == set(range(count))
+    again = _render(talk, tmp_path / "b.mp4", first.mouth)
     assert len(_painted(again)) == -(-count // SHORT) == len(list(own_spans.iterdir()))  # told once a span
-    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+    assert _pictures(tmp_path / "b.mp4") == first.pictures
 
 
-def test_an_edit_paints_only_the_spans_near_it(tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path) -> None:
-    own = track_of(talk_track)
-    own.save(tmp_path / "mouth.json")
-    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
-    replace(own, edits=(Edit(2.1, 2.9, gain=0.0),)).save(tmp_path / "mouth.json")
+def test_an_edit_paints_only_the_spans_near_it(
+    tmp_path: Path, talk: Any, talk_track: FaceTrack, first: First, own_spans: Path
+) -> None:
+    replace(track_of(talk_track), edits=(Edit(2.1, 2.9, gain=0.0),)).save(tmp_path / "mouth.json")
     seen = _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
     ends = {min(k + SHORT, 10**6) - 1 for k in range(0, 10**4, SHORT)}
     within = {k for k in _painted(seen) if k not in ends and k != max(_painted(seen))}
     near = range(int(2.1 * 25) - spans.MARGIN - SHORT, int(2.9 * 25) + spans.MARGIN + SHORT)
     assert within <= set(near)
     assert within & set(range(53, 72))
-    before, after = _pictures(tmp_path / "a.mp4"), _pictures(tmp_path / "b.mp4")
+    before, after = first.pictures, _pictures(tmp_path / "b.mp4")
     assert [t for t, _ in before] == [t for t, _ in after]
     changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     assert set(changed) <= set(near)
@@ -98,24 +128,20 @@ def test_an_edit_paints_only_the_spans_near_it(tmp_path: Path, talk: Any, talk_t
 
 @pytest.mark.parametrize("settings", [RenderSettings(overlay=True), RenderSettings(crf=30), RenderSettings(preview=True)])
 def test_what_is_shown_otherwise_is_made_anew(
-    tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path, settings: RenderSettings
+    tmp_path: Path, talk: Any, first: First, own_spans: Path, settings: RenderSettings
 ) -> None:
-    track_of(talk_track).save(tmp_path / "mouth.json")
-    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
     kept = len(list(own_spans.iterdir()))
-    _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json", settings=settings)
+    _render(talk, tmp_path / "b.mp4", first.mouth, settings=settings)
     assert len(list(own_spans.iterdir())) == 2 * kept
 
 
-def test_a_broken_span_is_made_anew(tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path) -> None:
-    track_of(talk_track).save(tmp_path / "mouth.json")
-    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+def test_a_broken_span_is_made_anew(tmp_path: Path, talk: Any, first: First, own_spans: Path) -> None:
     in_order = sorted(own_spans.iterdir(), key=lambda span: span.stat().st_mtime_ns)
     for k, file in enumerate(in_order[:3]):  # the last one is short
         file.write_bytes([b"", file.read_bytes()[:-7], b"nonsense" * 40][k])
-    seen = _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
+    seen = _render(talk, tmp_path / "b.mp4", first.mouth)
     assert len(_painted(seen)) > 3 * SHORT - 3
-    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+    assert _pictures(tmp_path / "b.mp4") == first.pictures
 
 
 @pytest.fixture
@@ -163,9 +189,8 @@ def test_a_full_disk_is_told_with_the_name(tmp_path: Path, span: Span, monkeypat
 
 @pytest.mark.parametrize("how", ["cancel", "interrupt"])
 def test_a_render_that_was_stopped_goes_on_to_the_same_end(
-    tmp_path: Path, talk: Any, talk_track: FaceTrack, own_spans: Path, how: str
+    tmp_path: Path, talk: Any, first: First, no_spans: Path, how: str
 ) -> None:
-    track_of(talk_track).save(tmp_path / "mouth.json")
     cancel = threading.Event()
 
     def stop(what: str, done: int, of: int) -> None:
@@ -175,22 +200,16 @@ def test_a_render_that_was_stopped_goes_on_to_the_same_end(
             cancel.set()
 
     with pytest.raises((Cancelled, KeyboardInterrupt)):
-        render_video(talk.path, talk.path, tmp_path / "a.mp4", mouth=tmp_path / "mouth.json", progress=stop, cancel=cancel)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mouth.json", "spans"]
-    assert len(list(own_spans.iterdir())) == 60 // SHORT
-    seen = _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
+        render_video(talk.path, talk.path, tmp_path / "a.mp4", mouth=first.mouth, progress=stop, cancel=cancel)
+    assert [p.name for p in tmp_path.iterdir()] == ["spans"]
+    assert len(list(no_spans.iterdir())) == 60 // SHORT
+    seen = _render(talk, tmp_path / "a.mp4", first.mouth)
     assert len([k for k in _painted(seen) if k < 49]) == 1  # two spans were kept, the first end told
-    for file in own_spans.iterdir():
-        file.unlink()
-    _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
-    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+    assert _pictures(tmp_path / "a.mp4") == first.pictures
 
 
-def test_a_render_killed_without_warning_goes_on_to_the_same_end(
-    tmp_path: Path, talk: Any, talk_track: FaceTrack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_render_killed_without_warning_goes_on_to_the_same_end(tmp_path: Path, talk: Any, first: First) -> None:
     """SIGKILL: nothing can be cleaned up but what has a name of its own."""
-    track_of(talk_track).save(tmp_path / "mouth.json")
     code = (
         "import os, signal, sys\n"
         "from lipwright.data.encoder import Encoding\n"
@@ -202,14 +221,11 @@ def test_a_render_killed_without_warning_goes_on_to_the_same_end(
     )
     for file in cache.cached_path("spans", "x").parent.iterdir():
         file.unlink()
-    words = [sys.executable, "-c", code, talk.path, tmp_path / "a.mp4", tmp_path / "mouth.json"]
+    words = [sys.executable, "-c", code, talk.path, tmp_path / "a.mp4", first.mouth]
     assert subprocess.run(words, capture_output=True, check=False, env=dict(os.environ)).returncode == -9
     assert not (tmp_path / "a.mp4").exists()
-    _render(talk, tmp_path / "a.mp4", tmp_path / "mouth.json")
-    for file in cache.cached_path("spans", "x").parent.iterdir():
-        file.unlink()
-    _render(talk, tmp_path / "b.mp4", tmp_path / "mouth.json")
-    assert _pictures(tmp_path / "a.mp4") == _pictures(tmp_path / "b.mp4")
+    _render(talk, tmp_path / "a.mp4", first.mouth)
+    assert _pictures(tmp_path / "a.mp4") == first.pictures
 
 
 def test_spans_join_without_a_seam(tmp_path: Path, talk: Any, talk_track: FaceTrack, picture: Callable[..., Any]) -> None:
