@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lipwright.data.corpus import Corpus, Row
+from lipwright.data.corpus import Corpus
 from lipwright.data.errors import CorpusError, InputError
 from lipwright.data.features import FeatureSettings
+from lipwright.data.manifest import Row
 
 
 def open_corpora(folders: Path | str | Sequence[Path | str]) -> list[Corpus]:

@@ -8,6 +8,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -20,10 +21,11 @@ from lipwright.data.articulation import CLASSES
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.augment import Variant, hush, vary
 from lipwright.data.cache import cached_path, prune
-from lipwright.data.corpus import Clip, Corpus, Row
+from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.errors import CorpusError
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, gain_for
 from lipwright.data.files import whole_file
+from lipwright.data.manifest import Row
 from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate, measure_speaker
 from lipwright.data.scratch import joined
 from lipwright.models.lipsync import LipSync
@@ -206,7 +208,7 @@ def _with_arrays(s: Sequence, a: list[np.ndarray]) -> Sequence:
     return replace(s, features=a[0], shapes=a[1], blendshapes=a[2], valid=a[3], phones=a[4])
 
 
-def an_hour(sequences: list[Sequence]) -> list[Sequence]:
+def an_hour(sequences: Several[Sequence]) -> Several[Sequence]:
     """Return sequences of `MOST_STEPS` in all, drawn at random, always the same; their weights make up for the others."""
     lengths = np.array([len(s.features) for s in sequences])
     if lengths.sum() <= MOST_STEPS:
