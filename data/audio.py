@@ -5,8 +5,10 @@ The sound that is written beside a rendered picture is never this: see `lipwrigh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -14,6 +16,8 @@ import numpy as np
 from lipwright.data.errors import MediaError
 from lipwright.data.media import Media, decode, open_media
 from lipwright.data.rows import Store
+
+log = logging.getLogger(__name__)
 
 SAMPLE_RATE_HZ = 16_000
 """Rate of the sound that features are computed from."""
@@ -35,15 +39,27 @@ def read_blocks(media: Media) -> Iterator[tuple[Fraction, np.ndarray]]:
     samples : ndarray, shape (channels, n), float32
         In [-1, 1].
     """
-    media.need_audio()
+    audio = media.need_audio()
     with open_media(media.path) as container:
         stream = container.streams.audio[0]
-        packed = av.AudioResampler(format="flt")  # PyAV crashes on the planes of 8 and more channels
+        layout: Any = None
+        rate_hz: int | None = None
+        before: tuple[str, str, int] | None = None
         for frame in decode(container, stream):
             if frame.pts is None:
                 continue
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if kind != before:  # broadcasts change midway; the sound stays what it was at first
+                # PyAV crashes on the planes of 8 and more channels.
+                packed = av.AudioResampler(format="flt", layout=layout, rate=rate_hz)
+                layout, rate_hz, before = layout or frame.layout, audio.rate_hz, kind
             time = frame.pts * frame.time_base - media.zero
-            for block in packed.resample(frame):
+            try:
+                blocks = packed.resample(frame)
+            except av.error.FFmpegError:  # a broken packet may come out as sound of 39 channels
+                log.debug("%s: sound at %s (%s) is passed over", media.path, frame.pts, ", ".join(map(str, kind)))
+                continue
+            for block in blocks:
                 yield time, block.to_ndarray().reshape(-1, block.layout.nb_channels).T
 
 

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def model_path() -> Path:
     if named and not path.is_file():
         raise MissingPartError(f"{MODEL_VARIABLE} names {path}, which does not exist; correct or unset it")
     if path.is_file():
-        if (seen := file_sha256(path)) != MODEL_SHA256:
+        if (seen := _sha256_at(path, path.stat().st_mtime_ns)) != MODEL_SHA256:
             raise MissingPartError(
                 f"{path} is not the face landmark model (sha256 {seen[:12]}…, expected {MODEL_SHA256[:12]}…); delete it"
             )
@@ -62,6 +63,12 @@ def model_path() -> Path:
             f"put {MODEL_NAME} there or name it in {MODEL_VARIABLE}"
         ) from error
     return path
+
+
+@lru_cache
+def _sha256_at(path: Path, _mtime_ns: int) -> str:
+    """Return a file's hash as it was when last changed: every shot has a landmarker, and the model takes 15 ms to hash."""
+    return file_sha256(path)
 
 
 _STDERR = threading.Lock()

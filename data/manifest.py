@@ -57,7 +57,9 @@ class Manifest:
         """
         manifest = cls(folder)
         path, journal = manifest._path, manifest._journal
-        manifest.hold(_check(row, path, number) for number, row in enumerate(_lines(path), 1))
+        rows = [_check(row, path, number) for number, row in enumerate(_lines(path), 1)]
+        manifest.hold(rows)
+        manifest._in_order = rows  # as they were written
         for number, rows in enumerate(_lines(journal, cut_off=True), 1):
             manifest.put([_check(row, journal, number) for row in (rows if isinstance(rows, list) else [rows])])
         return manifest

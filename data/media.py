@@ -92,15 +92,21 @@ class Media:
     audio: AudioStream | None
     zero: Fraction
     """Container seconds at which the file's clock reads zero."""
+    broken: frozenset[str] = frozenset()
+    """Of ``"video"`` and ``"audio"``, which are there, but nothing of them can be decoded."""
 
     def need_video(self) -> VideoStream:
         """Return the picture stream, or raise `MediaError` if there is none."""
+        if self.video is None and "video" in self.broken:
+            raise MediaError(f"no frame of {self.path} can be decoded; copy it again, or export it as H.264")
         if self.video is None:
             raise MediaError(f"{self.path} has no video stream; give a video that shows a face")
         return self.video
 
     def need_audio(self) -> AudioStream:
         """Return the sound stream, or raise `MediaError` if there is none."""
+        if self.audio is None and "audio" in self.broken:
+            raise MediaError(f"no sound of {self.path} can be decoded; copy it again, or export it with AAC")
         if self.audio is None:
             raise MediaError(f"{self.path} has no audio stream; give a file with speech")
         return self.audio
@@ -189,13 +195,13 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         what = "is a folder, not a media file" if path.is_dir() else "does not exist; check the path"
         raise MediaError(f"{path} {what}")
     if path.stat().st_size == 0:
-        raise MediaError(f"{path} is empty (0 bytes)")
+        raise MediaError(f"{path} is empty (0 bytes); copy or record it again")
     try:
-        container = av.open(str(path.absolute()))  # a bare "10:30.mp4" reads as a protocol
-    except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        # A bare "10:30.mp4" reads as a protocol; titles may be in any encoding.
+        container = av.open(str(path.absolute()), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
-            f"{path} cannot be read as video or audio ({reason}); it may be truncated or of another kind"
+            f"{path} cannot be read as video or audio ({error.strerror or error}); it may be truncated or of another kind"
         ) from None
     with container:
         yield container
@@ -241,8 +247,10 @@ def probe(path: Path | str) -> Media:
     stream: Any
     video: VideoStream | None = None
     audio: AudioStream | None = None
+    there = set()
     with open_media(path) as container:
         pictures = pictures_of(container)
+        there |= {"video"} if pictures else set()
         if pictures and (frame := _first(container, stream := pictures[0])) is not None:
             turns = round(frame.rotation / 90) % 4
             width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
@@ -258,6 +266,7 @@ def probe(path: Path | str) -> Media:
                 colour=Colour(frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range),
             )
     with open_media(path) as container:
+        there |= {"audio"} if container.streams.audio else set()
         if container.streams.audio and (frame := _first(container, stream := container.streams.audio[0])) is not None:
             audio = AudioStream(
                 rate_hz=frame.sample_rate,
@@ -267,7 +276,9 @@ def probe(path: Path | str) -> Media:
             )
     if video is None and audio is None:
         raise MediaError(f"{path} holds no video or audio that can be decoded; it may be truncated or of another kind")
-    return Media(path, video, audio, min(stream.start for stream in (video, audio) if stream is not None))
+    found = {"video": video, "audio": audio}
+    zero = min(stream.start for stream in found.values() if stream is not None)
+    return Media(path, video, audio, zero, frozenset(kind for kind in there if found[kind] is None))
 
 
 def read_frames(media: Media, *, threads: int = 0, from_pts: int | None = None) -> Iterator[Frame]:

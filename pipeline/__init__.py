@@ -8,6 +8,11 @@ from typing import Any
 _HOMES = {
     "check_videos": "check",
     "preprocess_corpus": "preprocess",
+    "list_corpus": "corpora",
+    "measure_corpora": "corpora",
+    "merge_corpora": "corpora",
+    "prune_corpus": "corpora",
+    "export_corpus": "parquet",
     "train_model": "train",
     "render_video": "render",
     "render_jobs": "jobs",

@@ -1,65 +1,186 @@
-"""The processes that work many jobs off, each on one core."""
+"""The processes that work many jobs off, each on one core, and what becomes of a job whose process dies.
+
+Each process is at one job, through a pipe of its own. So it is known what a process was at that the kernel killed for its
+memory, or that a decoder brought down, and nothing else is lost with it.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+from lipwright.data.errors import LipwrightError
 from lipwright.data.threads import one_heap
 
+log = logging.getLogger(__name__)
+
 R = TypeVar("R")
+Job = tuple[Any, ...]
+
+PATIENCE_S = 30.0
+"""So long a process that is told to end may take to clean up."""
 
 
-def work_off(work: Callable[..., R], jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[R]:
-    """Do `work(*job)` for all jobs, in so many processes; yield what it returns, as it comes."""
-    if workers == 1 or len(jobs) <= 1:
-        yield from (work(*job) for job in jobs)
+def work_off(
+    work: Callable[..., R],
+    jobs: Iterable[Job],
+    *,
+    given_up: Callable[..., R],
+    workers: int | None = None,
+    ray: str | None = None,
+) -> Generator[R]:
+    """Do `work(*job)` for all jobs, in processes of their own, and yield what it returns, as it comes.
+
+    A job whose process dies is done again at the end, alone: of several, the one that is killed for want of memory is not
+    always the one that wants it. A single job is done in this process, which it then ends: there are no others to save.
+
+    Parameters
+    ----------
+    work
+        A function of a module. What it raises ends the run, or, on a cluster, the part of a machine in it.
+    jobs
+        Its arguments, read as they are needed: one a worker.
+    given_up
+        Called with the arguments of a job that always ends its process, and how (the signal, say); gives a result in its place.
+    workers
+        Processes at once; by default one a core, of all machines.
+    ray
+        Address of the Ray cluster to work on; by default the processes are this machine's.
+
+    Raises
+    ------
+    LipwrightError
+        Processes end before they are at a job.
+    """
+    if ray is not None:
+        from lipwright.pipeline.cluster import work_off_on_cluster
+
+        yield from work_off_on_cluster(work, jobs, given_up=given_up, workers=workers, address=ray)
         return
+    jobs = iter(jobs)
+    few = list(islice(jobs, 2))
+    if len(few) < 2:
+        yield from (work(*job) for job in few)
+        return
+    died: list[tuple[Job, str]] = []
+    yield from _work_off(work, chain(few, jobs), workers or os.cpu_count() or 1, died)
+    if died:
+        log.warning("what they were at is tried again, one at a time: %d", len(died))
+    for job, _ in died:
+        again: list[tuple[Job, str]] = []
+        yield from _work_off(work, [job], 1, again)
+        yield from (given_up(*job, how) for job, how in again)
+
+
+def _work_off(work: Callable[..., R], jobs: Iterable[Job], workers: int, died: list[tuple[Job, str]]) -> Generator[R]:
+    """Yield the results of jobs; those whose process dies go to `died`, with how it ended."""
+    # Oversubscribed cores cost far more than they bring; numerical libraries read this when they are imported.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    others = set(active_children())  # of the program that calls us
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)),
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(logging.getLogger().getEffectiveLevel(),),
-    ) as pool:
+    jobs = iter(jobs)
+    ahead = deque(islice(jobs, workers))
+    crew: dict[Any, _Worker] = {}
+    try:
+        for _ in range(len(ahead)):
+            _Worker(work).join(crew)
+        while crew:
+            for pipe in wait(list(crew)):
+                worker = crew[pipe]
+                try:
+                    said = worker.pipe.recv()
+                except (EOFError, OSError):
+                    how = crew.pop(pipe).end()
+                    if worker.job is not None:
+                        log.warning("a process ended at its work (%s)", how)
+                        died.append((worker.job, how))
+                        if ahead:
+                            _Worker(work).join(crew)
+                    elif ahead and not crew:
+                        raise LipwrightError(f"no process can be started ({how}); is there memory for it?") from None
+                    continue
+                if isinstance(said, Exception):
+                    raise said
+                worker.job = ahead.popleft() if ahead else None
+                ahead.extend(islice(jobs, 1))
+                if worker.job is not None:
+                    with suppress(OSError):  # it has just died, and will be heard of
+                        worker.pipe.send(worker.job)
+                else:
+                    crew.pop(pipe).end()
+                yield from said
+    finally:
+        for worker in crew.values():
+            worker.process.terminate()
+        for worker in crew.values():
+            worker.end()
+
+
+class _Worker:
+    """A process: it says that it is ready, with an empty tuple, and then the result of each job, in one; or what went wrong."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        context = get_context("spawn")
+        self.job: Job | None = None
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, work, logging.getLogger().getEffectiveLevel())
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        with _without_ctrl_c():
+            self.process.start()
+        theirs.close()  # so that ours is told when the process ends
+
+    def join(self, crew: dict[Any, _Worker]) -> None:
+        """Become one of those that are listened to."""
+        crew[self.pipe] = self
+
+    def end(self) -> str:
+        """End, if it has not, and say how it did."""
+        self.process.terminate()
+        self.process.join(PATIENCE_S)
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+        code = self.process.exitcode or 0
         try:
-            with _without_ctrl_c():
-                futures = [pool.submit(_work, work, *job) for job in jobs]
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(active_children()) - others:
-                worker.terminate()
-            raise
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"exit code {code}"
 
 
-def _start_worker(log_level: int) -> None:
-    """Keep a worker to one core (oversubscribed cores cost far more than they bring), and end it by SIGTERM, cleanly."""
+def _serve(pipe: Connection, work: Callable[..., Any], log_level: int) -> None:
+    """Do the jobs that come through a pipe, until it is closed, which it is too when our parent is killed."""
+    logging.basicConfig(level=log_level, format="%(message)s")
+    keep_to_one_core()
+    signal.signal(signal.SIGTERM, _leave)
+    said: Any = ()
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            pipe.send(said)
+            job = pipe.recv()
+            try:
+                said = (work(*job),)
+            except Exception as error:
+                error.add_note(f"in a worker:\n{traceback.format_exc()}")
+                said = error
+
+
+def keep_to_one_core() -> None:
+    """Let the libraries of this process use one thread, and one heap."""
     import cv2
 
-    logging.basicConfig(level=log_level, format="%(message)s")
     cv2.setNumThreads(1)
     one_heap()
-    signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(*_: object) -> None:
-    raise SystemExit(1)
-
-
-def _work(work: Callable[..., R], *job: Any) -> R:
-    try:
-        return work(*job)
-    except SystemExit:
-        os._exit(1)  # the pool would take it for a failed job, and go on with the next
+    raise SystemExit(1)  # what is half-written goes
 
 
 @contextmanager

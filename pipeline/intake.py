@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import math
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lipwright.data.audio import Speech, StoredSpeech
+from lipwright.data.cache import cache_folder
 from lipwright.data.corpus import Clip, save_clip, settings_hash, settings_of
-from lipwright.data.errors import FaceError, InputError, MediaError
+from lipwright.data.errors import FaceError, InputError, LipwrightError, MediaError
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db, gain_for
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.manifest import Row
@@ -23,6 +27,9 @@ from lipwright.data.segments import FLAWS, LEAST_S, NO_SOUND, OTHER_SOUND, find_
 from lipwright.data.sync import Lag, find_lag
 from lipwright.data.threads import trim_heap
 from lipwright.data.voice import find_other_sound
+from lipwright.models.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 QUIETEST_DB = -60.0
 """A source whose loud moments stay under this has no speech to learn from."""
@@ -38,6 +45,13 @@ MOST_OTHER = 0.5
 
 GRID_S = 0.025
 """Of a stretch of frames, the steps inside of it are shorter by less than this."""
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+"""Errors of this machine, whatever the file: no room, no writing, no more open files."""
+
+
+ENDED = "ended the process that read it"
+"""Said of a source that nobody should read again in passing."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,8 @@ def stamp_of(path: Path) -> dict[str, int | None]:
 def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureSettings) -> list[Row]:
     """Process one source into clip files.
 
+    Whatever is wrong with the source becomes its row; what is raised would happen to other sources too.
+
     Parameters
     ----------
     source, sha256
@@ -76,27 +92,22 @@ def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureS
     -------
     list of dict
         Manifest rows, one a segment; or a single one, without a start, of a source that cannot be used.
+
+    Raises
+    ------
+    MissingPartError
+        A package or a model is missing.
+    OSError
+        The corpus or the cache cannot be written: a full disk, say.
+    InputError
+        The folder of the source is gone.
     """
-    common: Row = {
-        "path": source.place,
-        "bytes": None,
-        "modified_ns": None,
-        "sha256": sha256,
-        "speaker": source.speaker,
-        "face": source.face,
-        "rate": None,
-        "lag_ms": None,
-        "lag_confidence": None,
-        "lag_corrected": False,
-        "split": None,
-        "settings_hash": settings_hash(settings_of(features)),
-    }
+    common = _common(source, sha256, features)
     frames: int | None = None
     face_rate: float | None = None
     try:
         try:
-            common |= stamp_of(source.path)
-            sha256 = common["sha256"] = sha256 or file_sha256(source.path)
+            sha256 = _identify(common, source)
         except OSError as error:
             raise MediaError(f"{source.path} cannot be read ({error.strerror}); check the path and your rights") from None
         media = probe(source.path)
@@ -139,11 +150,75 @@ def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureS
         if all(row["reason"] for row in rows):
             heard_there = " and ".join(sorted({row["reason"] for row in rows} & {NO_SOUND, OTHER_SOUND}))
             raise MediaError(f"{source.path} has no speech where its face could be learned from ({heard_there})")
-    except InputError as error:
-        named = common["sha256"] or hashlib.sha256(os.fsencode(common["path"])).hexdigest()
-        ends = {"id": f"{named[:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
-        return [ends | common | {"status": "rejected", "reason": str(error)}]
+    except Exception as error:
+        return [_rejected(common, _reason(error, source, folder), frames, face_rate)]
     return rows
+
+
+def give_up(source: Source, sha256: str | None, folder: Path, features: FeatureSettings, how: str) -> list[Row]:
+    """Return what `take_in` would, of a source that ends the process that reads it; `how` is the signal, say."""
+    common = _common(source, sha256, features)
+    with suppress(OSError):
+        _identify(common, source)
+    reason = f"{source.path} {ENDED} ({how}); try it alone with --force, or leave it out"
+    return [_rejected(common, reason)]
+
+
+def _common(source: Source, sha256: str | None, features: FeatureSettings) -> Row:
+    """Return what all rows of a source have, before it is read."""
+    return {
+        "path": source.place,
+        "bytes": None,
+        "modified_ns": None,
+        "sha256": sha256,
+        "speaker": source.speaker,
+        "face": source.face,
+        "rate": None,
+        "lag_ms": None,
+        "lag_confidence": None,
+        "lag_corrected": False,
+        "split": None,
+        "settings_hash": settings_hash(settings_of(features)),
+    }
+
+
+def _identify(common: Row, source: Source) -> str:
+    """Put into a row by what its source is known again; return the hash of its bytes."""
+    common |= stamp_of(source.path)
+    if not common["bytes"]:
+        raise MediaError(f"{source.path} is empty (0 bytes); copy or record it again")
+    common["sha256"] = sha256 = common["sha256"] or file_sha256(source.path)
+    return sha256
+
+
+def _rejected(common: Row, reason: str, frames: int | None = None, face_rate: float | None = None) -> Row:
+    """Return the row of a source that cannot be used."""
+    named = common["sha256"] or hashlib.sha256(os.fsencode(common["path"])).hexdigest()
+    ends = {"id": f"{named[:12]}-0", "start_s": None, "end_s": None, "frames": frames, "face_rate": face_rate}
+    return ends | common | {"status": "rejected", "reason": reason}
+
+
+def _reason(error: Exception, source: Source, folder: Path) -> str:
+    """Say why a source cannot be used; what would happen to the next source too is raised: it is not the source's fault."""
+    if not source.path.absolute().parent.is_dir():
+        raise InputError(f"{source.path.absolute().parent} cannot be seen; is its disk there?") from error
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, LipwrightError | ModelError | ImportError) or _of_our_files(error, source, folder):
+        raise error
+    reason = f"{source.path} cannot be read ({type(error).__name__}: {error})"
+    log.warning("%s", reason)
+    log.debug("where:", exc_info=error)
+    return reason
+
+
+def _of_our_files(error: Exception, source: Source, folder: Path) -> bool:
+    """Tell whether an error comes of writing, or of files in the corpus or the cache."""
+    if not isinstance(error, OSError):
+        return False
+    named = Path(str(error.filename)).absolute() if error.filename else source.path.absolute()
+    ours = any(named.is_relative_to(own.absolute()) for own in (folder, cache_folder()))
+    return error.errno in NO_ROOM or (ours and named != source.path.absolute())
 
 
 def _flaws(track: FaceTrack) -> str:
@@ -151,17 +226,18 @@ def _flaws(track: FaceTrack) -> str:
     usable, flaw = usable_frames(track)
     counts = Counter(FLAWS[k] for k in flaw[~usable])
     seen = [f"{name} in {count / len(flaw):.0%} of its frames" for name, count in counts.most_common()]
-    return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s in {len(track.shots)} shots"
+    shots = f" in {len(track.shots)} shots" if len(track.shots) > 1 else ""
+    return ", ".join(seen) or f"it has {track.times_s[-1] - track.times_s[0]:.1f} s{shots}"
 
 
 def measure_lag(samples: Speech, other: np.ndarray, track: FaceTrack) -> tuple[Lag | None, bool]:
     """Compare the mouth with what the base model hears; return the lag, one for all of a file, and whether to correct it."""
-    from lipwright.pipeline.predict import load_model, predict_mouth
+    from lipwright.pipeline.predict import base_model, predict_mouth
 
     mouth, (usable, _) = measure_mouth(track), usable_frames(track)
     if not usable.any():
         return None, False
-    said = predict_mouth(load_model(), samples, measure_speaker(mouth[usable])).measure(aperture)
+    said = predict_mouth(base_model(), samples, measure_speaker(mouth[usable])).measure(aperture)
     opening, valid = interpolate(track.times_s, aperture(mouth), usable, np.arange(len(said)) / STEP_HZ)
     lag = find_lag(said, opening, valid & ~other)
     enough = bool(valid.sum() >= CORRECTED_FROM_S * STEP_HZ)

@@ -84,21 +84,21 @@ def make_plan(corpus: Corpus, sources: Sequence[Source], *, force: bool = False)
         sha256 = None
         if stamped == stamp:
             sha256 = there[0]["sha256"]
-        elif stamp["bytes"] is not None and (
-            sizes[stamp["bytes"]] > 1 or (there and stamped["bytes"] in (None, stamp["bytes"]))
-        ):
+        elif stamp["bytes"] and (sizes[stamp["bytes"]] > 1 or (there and stamped["bytes"] is None)):
             sha256 = _hash(source.path)
         if sha256 and (twin := first.setdefault(sha256, source)) != source:
             items.append(Item(source, stamp, State.TWIN, sha256, twin=str(twin.path)))
         else:
-            items.append(_judge(corpus, source, stamp, sha256, bool(there), force))
+            items.append(_judge(corpus, source, stamp, sha256, bool(there and there[0]["sha256"]), force))
     return items
 
 
-def _judge(corpus: Corpus, source: Source, stamp: dict[str, int | None], sha256: str | None, there: bool, force: bool) -> Item:
+def _judge(
+    corpus: Corpus, source: Source, stamp: dict[str, int | None], sha256: str | None, was_read: bool, force: bool
+) -> Item:
     have = corpus.of_content(sha256) if sha256 else []
     if not have:
-        return Item(source, stamp, State.CHANGED if there else State.NEW, sha256)
+        return Item(source, stamp, State.CHANGED if was_read else State.NEW, sha256)
     path = source.place
     if have[0]["path"] != path and Path(have[0]["path"]).exists() and not force:
         return Item(source, stamp, State.TWIN, sha256, have, have[0]["path"])
@@ -127,5 +127,5 @@ def _stamp(path: Path) -> dict[str, int | None]:
 def _hash(path: Path) -> str | None:
     try:
         return file_sha256(path)
-    except OSError:  # the same
+    except OSError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> LipSync:
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from None
     return lipsync
+
+
+@cache
+def base_model() -> LipSync:
+    """Return the base model, read once a process: it is asked about every video of a corpus."""
+    return load_model()
 
 
 def predict_mouth(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lipwright.data.features import FeatureSettings
 from lipwright.data.landmarker import model_path
 from lipwright.data.manifest import Row
 from lipwright.pipeline.crew import work_off
-from lipwright.pipeline.intake import Source, take_in
+from lipwright.pipeline.intake import Source, give_up, take_in
 from lipwright.pipeline.plan import Item, State, make_plan
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.report import is_current, write_report
@@ -58,7 +59,10 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
     for given in inputs:
         if not given.exists():
             raise InputError(f"{given} does not exist; check the path")
-        paths = [given] if given.is_file() else sorted(p for p in given.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
+        if not given.is_file() and not given.is_dir():
+            raise InputError(f"{given} is neither a file nor a folder")
+        found = (p for p in given.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
+        paths = [given] if given.is_file() else sorted(p for p in found if p.is_file() or not p.exists())  # or a broken link
         for path in paths:
             inside = path.relative_to(given).parts if given.is_dir() else (path.name,)
             source = Source(path, speaker or inside[0], face)
@@ -68,8 +72,8 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
     return list(sources.values())
 
 
-Job = tuple[Source, str, Path, FeatureSettings]
-"""What `take_in` needs: the source, its sha256, the corpus folder, and how to compute features."""
+Job = tuple[Source, str | None, Path, FeatureSettings]
+"""What `take_in` needs: the source, its sha256 if it is known, the corpus folder, and how to compute features."""
 
 
 def preprocess_corpus(
@@ -79,6 +83,7 @@ def preprocess_corpus(
     speaker: str | None = None,
     face: str | None = None,
     workers: int | None = None,
+    ray: str | None = None,
     features: FeatureSettings | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -101,6 +106,8 @@ def preprocess_corpus(
         out.
     workers
         Processes; by default one a core.
+    ray
+        Address of a Ray cluster to share the work out to; its machines see `inputs` and `out` under the same paths.
     features
         Feature settings; defaults to `FeatureSettings()`.
     force
@@ -125,15 +132,18 @@ def preprocess_corpus(
         `out` is something else than a corpus, or another run is at work on it.
     """
     began = time.perf_counter()
-    features, out = features or FeatureSettings(), Path(out)
-    sources = find_sources([Path(p) for p in inputs], speaker, face)
+    features, given, out = features or FeatureSettings(), [Path(p) for p in inputs], Path(out)
+    if ray is not None:  # its machines work in folders of their own
+        given, out = [path.absolute() for path in given], out.absolute()
+    sources = find_sources(given, speaker, face)
     if dry_run:
         plan = [_told(item) for item in make_plan(Corpus.planned(out, features), sources, force=force)]
         return {"plan": plan, "elapsed_s": round(time.perf_counter() - began, 3)}
     model_path()  # say that the landmark model is missing before any work is done
     corpus = Corpus.create(out, features)
     with corpus.alone():
-        done = _carry_out(make_plan(corpus, sources, force=force), corpus, features, workers, progress)
+        crew = partial(work_off, take_in, given_up=give_up, workers=workers, ray=ray)
+        done = _carry_out(make_plan(corpus, sources, force=force), corpus, features, crew, progress)
     if not is_current(corpus):
         write_report(corpus, {row["path"]: row["sha256"] for row in done})
     names = {row["path"] for row in done}
@@ -152,7 +162,11 @@ def _told(item: Item) -> dict[str, Any]:
 
 
 def _carry_out(
-    plan: Sequence[Item], corpus: Corpus, features: FeatureSettings, workers: int | None, progress: Progress | None
+    plan: Sequence[Item],
+    corpus: Corpus,
+    features: FeatureSettings,
+    crew: Callable[[Iterable[Job]], Generator[list[Row]]],
+    progress: Progress | None,
 ) -> list[Row]:
     """Do what is to be done; return the rows of all sources."""
     done: list[Row] = []
@@ -163,12 +177,13 @@ def _carry_out(
             corpus.add(item.rows)
         done += item.rows
     jobs = [(item.source, item.sha256, corpus.folder, features) for item in plan if item.is_work]
-    for count, rows in enumerate(work_off(take_in, jobs, workers or os.cpu_count() or 1), len(plan) - len(jobs) + 1):
-        done += rows
-        corpus.add(rows)
-        for row in rows:
-            span = "" if row["start_s"] is None else f" {row['start_s']:.2f}-{row['end_s']:.2f} s"
-            log.info("%s%s: %s", row["path"], span, row["reason"] or "ok")
-        if progress:
-            progress("preprocess", count, len(plan))
+    with closing(crew(jobs)) as taken:
+        for count, rows in enumerate(taken, len(plan) - len(jobs) + 1):
+            done += rows
+            corpus.add(rows)
+            for row in rows:
+                span = "" if row["start_s"] is None else f" {row['start_s']:.2f}-{row['end_s']:.2f} s"
+                log.info("%s%s: %s", row["path"], span, row["reason"] or "ok")
+            if progress:
+                progress("preprocess", count, len(plan))
     return done

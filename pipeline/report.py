@@ -6,8 +6,7 @@ One file that fetches nothing: pictures, sound, style and script are inside of i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +21,8 @@ from lipwright.data.splits import VALIDATION_SHARE
 from lipwright.data.sync import CONFIDENT
 from lipwright.pipeline.charts import course, histogram, strip
 from lipwright.pipeline.excerpts import Still, measure_clips, take_samples, take_stills
-from lipwright.pipeline.intake import CORRECTED_FROM_S, LEAST_CORRECTED_MS
+from lipwright.pipeline.intake import CORRECTED_FROM_S, ENDED, LEAST_CORRECTED_MS
+from lipwright.pipeline.tally import by_reason, by_speaker, in_time, length_s, many, per_second, span, split_s, why
 
 REPORT = "report.html"
 
@@ -64,12 +64,13 @@ def write_report(corpus: Corpus, hashes: Mapping[str, str] | None = None) -> Pat
     rejected = [row for row in corpus.rows if row["start_s"] is None]
     left = [row for row in corpus.rows if row["status"] != "ok" and row["start_s"] is not None]
     cut = {path: rows for path, rows in sources.items() if rows[0]["start_s"] is not None}
+    shown = [row for row in left + rejected if ENDED not in row["reason"]]  # that would end us, too
     sections = [
         _head(corpus, len(sources), rejected, left),
         _reasons(corpus.usable, left),
         _rejected(rejected),
         _stills("Kept", "From the middle of what was kept.", take_stills(corpus.usable, MOST_STILLS, known)),
-        _stills("Left out", "From the middle of what was left out.", take_stills(left + rejected, MOST_STILLS, known)),
+        _stills("Left out", "From the middle of what was left out.", take_stills(shown, MOST_STILLS, known)),
         _samples(corpus),
         _measurements(corpus, cut),
         _speakers(corpus.usable),
@@ -88,44 +89,9 @@ def write_report(corpus: Corpus, hashes: Mapping[str, str] | None = None) -> Pat
 # Words ----------------------------------------------------------------------------------------------------------------
 
 
-def _length_s(rows: Iterable[Row]) -> float:
-    return float(sum(row["end_s"] - row["start_s"] for row in rows))
-
-
-def _by_reason(left: Iterable[Row]) -> list[tuple[str, float]]:
-    """Add up the seconds left out for each reason, most first."""
-    lengths: dict[str, float] = defaultdict(float)
-    for row in left:
-        lengths[row["reason"]] += _length_s([row])
-    return sorted(lengths.items(), key=lambda item: -item[1])
-
-
-def _split_s(rows: Iterable[Row], part: str) -> float:
-    spans = (row["split"][part] for row in rows)
-    return sum(span[1] - span[0] for span in spans if span)
-
-
 def _time(seconds: float) -> str:
     """Say how long something lasts; the exact number is the element's value."""
-    whole = round(seconds)
-    if seconds < 59.95:
-        words = f"{seconds:.1f} s"
-    elif whole < 3600:
-        words = f"{whole // 60} min {whole % 60:02d} s"
-    else:
-        words = f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f'<data value="{seconds:.3f}">{words}</data>'
-
-
-def _span(row: Row) -> str:
-    if row["start_s"] is None:
-        return "the whole video"
-    start, end = (f"{round(10 * s) // 600}:{round(10 * s) % 600 / 10:04.1f}" for s in (row["start_s"], row["end_s"]))
-    return f"{start}–{end}"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f'<data value="{seconds:.3f}">{in_time(seconds)}</data>'
 
 
 def _share(part: float, of: float) -> str:
@@ -138,9 +104,7 @@ def _name(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Give the reason; of a rejected source without the file's name that the sentence begins with."""
-    before, name, after = row["reason"].partition(Path(row["path"]).name)
-    return escape((after if name and row["start_s"] is None else before + name + after).strip())
+    return escape(why(row))
 
 
 def _style(reason: str | None) -> str:
@@ -154,7 +118,7 @@ def _chip(reason: str | None) -> str:
 
 
 def _more(count: int, what: str) -> str:
-    return f'<p class="note after">{_many(count, f"more {what}")}, in <code>manifest.jsonl</code>.</p>' if count > 0 else ""
+    return f'<p class="note after">{many(count, f"more {what}")}, in <code>manifest.jsonl</code>.</p>' if count > 0 else ""
 
 
 def _box(table: str) -> str:
@@ -172,21 +136,21 @@ def _section(title: str, note: str, content: str) -> str:
 def _head(corpus: Corpus, sources: int, rejected: Sequence[Row], left: Sequence[Row]) -> str:
     """Say the most important in two sentences, and in numbers."""
     usable = corpus.usable
-    kept_s, left_s = _length_s(usable), _length_s(left)
+    kept_s, left_s = length_s(usable), length_s(left)
     speakers = len({row["speaker"] for row in usable})
-    of = f"{sources - len(rejected):,} of {_many(sources, 'video')}"
-    lede = f"{_time(kept_s)} of speech by {_many(speakers, 'speaker')}, from {of}."
+    of = f"{sources - len(rejected):,} of {many(sources, 'video')}"
+    lede = f"{_time(kept_s)} of speech by {many(speakers, 'speaker')}, from {of}."
     if not usable:
-        lede = f"Nothing that can be learned from, in {_many(sources, 'video')}."
+        lede = f"Nothing that can be learned from, in {many(sources, 'video')}."
     if left:
         lede += f" {_time(left_s)} {'was' if left_s < 2 else 'were'} left out."
     if rejected:
-        lede += f" {_many(len(rejected), 'video')} cannot be used at all."
+        lede += f" {many(len(rejected), 'video')} cannot be used at all."
     numbers = [
         ("Kept", _time(kept_s), _share(kept_s, kept_s + left_s)),
         ("Left out", _time(left_s), _share(left_s, kept_s + left_s)),
-        ("For training", _time(_split_s(usable, "train")), ""),
-        ("For validation", _time(_split_s(usable, "validation")), ""),
+        ("For training", _time(split_s(usable, "train")), ""),
+        ("For validation", _time(split_s(usable, "validation")), ""),
         ("Videos", f"{sources:,}", f"{len(rejected):,} rejected"),
         ("Speakers", f"{speakers:,}", ""),
         ("Clips", f"{len(usable):,}", ""),
@@ -201,7 +165,7 @@ def _head(corpus: Corpus, sources: int, rejected: Sequence[Row], left: Sequence[
 
 def _reasons(usable: Sequence[Row], left: Sequence[Row]) -> str:
     """Draw the time kept and left out, by reason."""
-    bars = [(None, _length_s(usable)), *_by_reason(left)]
+    bars = [(None, length_s(usable)), *by_reason(left)]
     total, longest = sum(length for _, length in bars), max(length for _, length in bars)
     if not total:
         return ""
@@ -231,7 +195,7 @@ def _stills(title: str, note: str, stills: Sequence[Still]) -> str:
         return ""
     figures = "\n".join(
         f'<figure><img src="{s.uri}" width="{s.width}" height="{s.height}" alt="">'
-        f"<figcaption>{_name(s.row)}<br>{_span(s.row)}"
+        f"<figcaption>{_name(s.row)}<br>{span(s.row)}"
         + (f"<br>{_chip(s.row['reason'] if s.row['start_s'] is not None else '')}{_why(s.row)}" if s.row["reason"] else "")
         + "</figcaption></figure>"
         for s in stills
@@ -247,7 +211,7 @@ def _samples(corpus: Corpus) -> str:
         f'<figure class="sample" data-seconds="{len(s.opening) / STEP_HZ}">'
         f"{course(s.opening, s.valid, s.loudness, 1 / STEP_HZ)}"
         f'<audio controls preload="metadata" src="{s.uri}"></audio><figcaption>{_name(s.row)}, '
-        f"{_span(s.row | {'start_s': s.start_s, 'end_s': s.start_s + len(s.opening) / STEP_HZ})}</figcaption></figure>"
+        f"{span(s.row | {'start_s': s.start_s, 'end_s': s.start_s + len(s.opening) / STEP_HZ})}</figcaption></figure>"
         for s in samples
     )
     note = (
@@ -258,16 +222,13 @@ def _samples(corpus: Corpus) -> str:
 
 
 def _speakers(usable: Sequence[Row]) -> str:
-    own: dict[str, list[Row]] = defaultdict(list)
-    for row in usable:
-        own[row["speaker"]].append(row)
-    if not own:
+    most_first = by_speaker(usable)
+    if not most_first:
         return ""
-    most_first = sorted(own.items(), key=lambda item: -_length_s(item[1]))
     rows = "".join(
         f'<tr><td class="name"><bdi>{escape(speaker)}</bdi></td><td class="n">{len({r["path"] for r in rows}):,}</td>'
-        f'<td class="n">{len(rows):,}</td><td class="n">{_time(_length_s(rows))}</td>'
-        f'<td class="n">{_time(_split_s(rows, "train"))}</td><td class="n">{_time(_split_s(rows, "validation"))}</td></tr>\n'
+        f'<td class="n">{len(rows):,}</td><td class="n">{_time(length_s(rows))}</td>'
+        f'<td class="n">{_time(split_s(rows, "train"))}</td><td class="n">{_time(split_s(rows, "validation"))}</td></tr>\n'
         for speaker, rows in most_first[:MOST_ROWS]
     )
     heads = "".join(f'<th class="n">{name}</th>' for name in ("Videos", "Clips", "Kept", "Training", "Validation"))
@@ -275,7 +236,7 @@ def _speakers(usable: Sequence[Row]) -> str:
         f"The last {VALIDATION_SHARE:.0%} of each speaker's time, after a gap of a second, is for validation. Most time first."
     )
     table = f'<table class="speakers"><thead><tr><th>Speaker</th>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>'
-    return _section("Speakers", note, _box(table) + _more(len(own) - MOST_ROWS, "speaker"))
+    return _section("Speakers", note, _box(table) + _more(len(most_first) - MOST_ROWS, "speaker"))
 
 
 def _sources(cut: dict[str, list[Row]]) -> str:
@@ -284,7 +245,7 @@ def _sources(cut: dict[str, list[Row]]) -> str:
         return ""
 
     def lost(rows: list[Row]) -> float:
-        return _length_s(r for r in rows if r["status"] != "ok") / (_length_s(rows) or 1)
+        return length_s(r for r in rows if r["status"] != "ok") / (length_s(rows) or 1)
 
     worst_first = sorted(cut.values(), key=lambda rows: (-lost(rows), rows[0]["path"]))
     bodies = "".join(_source(rows) for rows in worst_first[:MOST_ROWS])
@@ -301,25 +262,24 @@ def _source(rows: list[Row]) -> str:
     first, left = rows[0], [r for r in rows if r["status"] != "ok"]
     frames = sum(r["frames"] for r in rows)
     face = sum(r["frames"] * r["face_rate"] for r in rows)
-    rate = first["rate"] if first["rate"] in (None, "variable") else f"{float(Fraction(first['rate'])):.5g}"
     cells = [
-        ("frames/s", rate or "–"),
-        ("kept", _time(_length_s(r for r in rows if r["status"] == "ok"))),
-        ("left out", _time(_length_s(left))),
+        ("frames/s", per_second(first["rate"])),
+        ("kept", _time(length_s(r for r in rows if r["status"] == "ok"))),
+        ("left out", _time(length_s(left))),
         ("face", _share(face, frames)),
         ("lag", _lag(first)),
     ]
-    length_s = max(max(r["end_s"] for r in rows), 0.01)
+    whole_s = max(max(r["end_s"] for r in rows), 0.01)
     stretches = [
-        (r["start_s"], r["end_s"], _style(r["reason"]), f"{_span(r)} {r['reason'] or 'kept'}")
+        (r["start_s"], r["end_s"], _style(r["reason"]), f"{span(r)} {r['reason'] or 'kept'}")
         for r in sorted(rows, key=lambda r: r["start_s"])
     ]
-    reasons = ", ".join(f"{_chip(reason)}{escape(reason)} {_time(length)}" for reason, length in _by_reason(left))
+    reasons = ", ".join(f"{_chip(reason)}{escape(reason)} {_time(length)}" for reason, length in by_reason(left))
     return (
         f'<tbody><tr><td class="name">{_name(first)}</td><td data-of="speaker"><bdi>{escape(first["speaker"])}</bdi></td>'
         + "".join(f'<td class="n" data-of="{of}">{value}</td>' for of, value in cells)
-        + f'</tr><tr><td class="strip" colspan="7">{strip(stretches, length_s)}'
-        f"<small><span>{reasons or 'all of it kept'}</span><span>{_time(length_s)}</span></small></td></tr></tbody>\n"
+        + f'</tr><tr><td class="strip" colspan="7">{strip(stretches, whole_s)}'
+        f"<small><span>{reasons or 'all of it kept'}</span><span>{_time(whole_s)}</span></small></td></tr></tbody>\n"
     )
 
 
@@ -345,7 +305,7 @@ def _measurements(corpus: Corpus, cut: dict[str, list[Row]]) -> str:
         charts.append(("Lag", note, histogram(sure, "ms", "videos", least_step=10, marks=marks)))
     sizes_px, yaws_deg = measure_clips(corpus)
     if sizes_px:
-        some = "" if len(sizes_px) == len(corpus.usable) else f" {len(sizes_px):,} of {_many(len(corpus.usable), 'clip')}."
+        some = "" if len(sizes_px) == len(corpus.usable) else f" {len(sizes_px):,} of {many(len(corpus.usable), 'clip')}."
         note = f"Clips by the distance between the outer corners of the eyes, pixels (median of a clip).{some}"
         charts.append(("Size of the face", note, histogram({"kept": sizes_px}, "px", "clips", least_step=5)))
         note = f"Clips by where the face looks, degrees (median of a clip): positive to the picture's right.{some}"
@@ -361,9 +321,7 @@ def _foot(corpus: Corpus) -> str:
     settings = " · ".join(f"{escape(name)} {escape(str(value))}" for name, value in stated)
     others = len(corpus.stale)
     older = (
-        f" {_many(others, 'row')} of the manifest {'was' if others == 1 else 'were'} made with other settings."
-        if others
-        else ""
+        f" {many(others, 'row')} of the manifest {'was' if others == 1 else 'were'} made with other settings." if others else ""
     )
     return (
         f"<footer><p>Lipwright {escape(version('lipwright'))} · settings {corpus.hash} · tracker "

@@ -9,9 +9,10 @@ BEGAN = time.perf_counter()  # `elapsed_s` counts the imports too
 import json  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
+import re  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
+from collections.abc import Callable, Collection, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from enum import StrEnum  # noqa: E402
@@ -105,8 +106,11 @@ def stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def command(run: Callable[..., None]) -> Callable[..., None]:
-    """Make a function a command: with the common options, given to it as one, and errors that are words and exit codes."""
+def command(run: Callable[..., None], group: typer.Typer = app) -> Callable[..., None]:
+    """Make a function a command: with the common options, given to it as one, and errors that are words and exit codes.
+
+    Its name is the function's, without the underscore that keeps it apart from Python's own (``list_``).
+    """
     own = list(signature(run, eval_str=True).parameters.values())
     shared = [p.replace(kind=p.KEYWORD_ONLY) for p in signature(Common, eval_str=True).parameters.values()]
     names = {p.name for p in shared}
@@ -129,7 +133,7 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
     parameters = [*(p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "common"), *shared]
     guarded.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     guarded.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name=run.__name__, help=run.__doc__)(guarded)
+    group.command(name=run.__name__.rstrip("_"), help=run.__doc__)(guarded)
     return guarded
 
 
@@ -158,13 +162,36 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
 
 def tell(result: dict[str, Any], as_json: bool, words: Callable[[], str]) -> None:
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
-        typer.echo(json.dumps(result, indent=2) if as_json else words())
+        say(json.dumps(result, indent=2) if as_json else words())
 
 
-def columns(rows: list[list[str]]) -> str:
-    """Lay cells out in columns, the first to the left, the others to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join(
-        row[0].ljust(widths[0]) + "".join("  " + cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    )
+def say(words: str) -> None:
+    """Print a result; whoever reads may stop, as `head` does, when they have seen enough."""
+    try:
+        typer.echo(words)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written when Python ends
+
+
+def columns(rows: list[list[str]], left: Collection[int] = (0,)) -> str:
+    """Lay cells out in columns, those of `left` to the left, the others to the right."""
+    widths = [max(map(_width, cells)) for cells in zip(*rows, strict=True)]
+    places = [str.ljust if k in left else str.rjust for k in range(len(widths))]
+
+    def line(row: list[str]) -> str:
+        cells = [place(cell, w + len(cell) - _width(cell)) for cell, w, place in zip(row, widths, places, strict=True)]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(map(line, rows))
+
+
+_PERHAPS_WIDE = re.compile("[\u0300-\u1fff\u2c00-\U0010ffff]")
+
+
+def _width(text: str) -> int:
+    """Return how many cells of a terminal a text takes: Chinese characters take two."""
+    if text.isascii() or not _PERHAPS_WIDE.search(text):
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

@@ -82,7 +82,18 @@ def _checked(result: dict[str, Any]) -> str:
 def preprocess(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", help="Corpus folder to make or to add to.")],
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; by default one a core, of all machines with --ray.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Share the work out to the machines of the Ray cluster at HOST:PORT. All have this Lipwright installed "
+            "and see INPUT and CORPUS under the same paths.",
+        ),
+    ] = None,
     speaker: Annotated[str | None, typer.Option("--speaker", help="Who speaks in all of the videos.")] = None,
     face: Annotated[
         Face | None,
@@ -106,6 +117,7 @@ def preprocess(
             speaker=speaker,
             face=face and face.value,
             workers=workers,
+            ray=ray,
             force=common.force,
             dry_run=dry_run,
             progress=progress,
@@ -140,15 +152,13 @@ def _planned(out: Path, plan: list[dict[str, Any]]) -> str:
 def _taken_in(out: Path, result: dict[str, Any]) -> str:
     """Say what was taken, what was left out of videos and why, and which of them were out of sync."""
     from lipwright.pipeline.report import REPORT
+    from lipwright.pipeline.tally import by_reason
 
     good = [row for row in result["clips"] if row["status"] == "ok"]
     lines = [f"{out}: {len(good)} clips, {result['seconds']:.1f} s of speech in {result['elapsed_s']:.1f} s"]
-    left: Counter[str] = Counter()
-    for row in result["clips"]:
-        if row["status"] != "ok" and row["start_s"] is not None:
-            left[row["reason"]] += row["end_s"] - row["start_s"]
+    left = by_reason(row for row in result["clips"] if row["status"] != "ok" and row["start_s"] is not None)
     if left:
-        lines.append("left out: " + ", ".join(f"{seconds:.1f} s {reason}" for reason, seconds in left.most_common()))
+        lines.append("left out: " + ", ".join(f"{seconds:.1f} s {reason}" for reason, seconds in left))
     late = {row["path"]: row["lag_ms"] for row in good if row["lag_corrected"]}
     for path, lag_ms in late.items():
         lines.append(f"{path}: the picture was {abs(lag_ms):.0f} ms {'late' if lag_ms > 0 else 'early'}; put in sync")

@@ -247,6 +247,22 @@ def test_no_sound_and_an_empty_file_are_errors(bars: Make, tmp_path: Path) -> No
         probe(tmp_path / "empty.wav")
 
 
+def test_channels_and_rate_that_change_midway_are_heard_on(encode: Make, tone, tmp_path: Path) -> None:
+    """As in recorded broadcasts; the sound stays what it was at first."""
+    parts = []
+    for k, (layout, rate_hz) in enumerate([("mono", 48000), ("stereo", 48000), ("mono", 44100)]):
+        sound = tone(1.0, rate_hz, channels=1 + (layout == "stereo"))
+        parts.append(encode(f"{k}.ts", audio=[(Fraction(k), sound)], layout=layout, audio_rate_hz=rate_hz))
+    path = tmp_path / "broadcast.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    samples = read_speech(probe(path))
+    assert len(samples) == pytest.approx(48000, abs=1600)
+    loud = np.sqrt((samples[: 16000 * 3 - 1600].reshape(-1, 1600) ** 2).mean(1))
+    assert np.median(loud) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
+    spectrum = np.abs(np.fft.rfft(samples[36000:44000] * np.hanning(8000)))
+    assert spectrum.argmax() * 2 == pytest.approx(440, abs=4)
+
+
 def test_a_truncated_wav_gives_what_is_left(wav, tone) -> None:
     path = wav(tone(1.0))
     path.write_bytes(path.read_bytes()[:-16000])  # a quarter of 4-byte samples

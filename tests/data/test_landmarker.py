@@ -63,6 +63,16 @@ def test_another_file_is_not_taken_for_the_model(tmp_path: Path, monkeypatch: py
         model_path()
 
 
+def test_a_model_that_was_overwritten_since_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / MODEL_NAME
+    shutil.copy(model_path(), path)
+    monkeypatch.setenv(MODEL_VARIABLE, str(path))
+    assert model_path() == path
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(MissingPartError, match="is not the face landmark model"):
+        model_path()
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
     """Serve bytes as the model's official address, on this machine."""

@@ -419,6 +419,35 @@ def test_video_without_sound_says_so(bars: Make) -> None:
         media.need_audio()
 
 
+def test_a_stream_of_which_nothing_can_be_decoded_is_not_taken_for_none(bars: Make, wav, tone, tmp_path: Path) -> None:
+    whole = bars(audio=probe(wav(tone(0.5))))
+    for broken, says in (("video", "no frame of .*; copy it again"), ("audio", "no sound of .*; copy it again")):
+        path = tmp_path / f"{broken}.mp4"
+        with av.open(str(whole)) as given, av.open(str(path), "w") as made:
+            kept = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
+            for packet in given.demux():
+                if packet.dts is not None:
+                    noise = av.Packet(np.random.default_rng(0).bytes(packet.size))
+                    noise.pts, noise.dts, noise.time_base = packet.pts, packet.dts, packet.time_base
+                    muxed = noise if packet.stream.type == broken else packet
+                    muxed.stream = kept[packet.stream.index]
+                    made.mux(muxed)
+        media = probe(path)
+        need, other = (media.need_video, media.need_audio) if broken == "video" else (media.need_audio, media.need_video)
+        assert other() is not None
+        with pytest.raises(MediaError, match=says) as caught:
+            need()
+        assert str(path) in str(caught.value)
+
+
+def test_a_title_in_another_encoding_is_no_hindrance(bars: Make, tmp_path: Path) -> None:
+    content = bars(tags={"title": "Gr__e"}).read_bytes()
+    assert content.count(b"Gr__e") == 1
+    path = tmp_path / "old.mp4"
+    path.write_bytes(content.replace(b"Gr__e", "Größe".encode("latin-1")))
+    assert len(list(read_frames(probe(path), threads=1))) == 12
+
+
 @pytest.mark.parametrize("name", ["10:30.mp4", "a b%03d.mp4", "Größe.mp4", "-x.mp4", "https.mp4", "concat:a.mp4"])
 def test_any_name_is_a_files_name(bars: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -13,6 +13,7 @@ import pytest
 
 from lipwright.data.audio import read_speech
 from lipwright.data.corpus import Clip, Corpus
+from lipwright.data.errors import Cancelled, InputError, MissingPartError
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.features import FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack
@@ -21,8 +22,9 @@ from lipwright.data.media import Yuv, file_sha256, probe, read_frames
 from lipwright.data.mouth import LIPS, Speaker
 from lipwright.data.segments import NO_FACE, NO_SOUND, OTHER_SOUND
 from lipwright.data.speech import Speech
+from lipwright.models.errors import ModelError
 from lipwright.pipeline import intake
-from lipwright.pipeline.intake import LEAST_CORRECTED_MS, Source, take_in
+from lipwright.pipeline.intake import LEAST_CORRECTED_MS, Source, give_up, take_in
 from lipwright.pipeline.predict import load_model, predict_mouth
 
 FEATURES = FeatureSettings()
@@ -117,7 +119,7 @@ def test_a_video_that_is_too_short_is_told_so(talk: Any, encode: Callable[..., P
     sound = read_speech(probe(talk.path))[: 2 * 16000]
     path = encode("short.mp4", video=pictures, audio=[(Fraction(0), sound[None])], audio_rate_hz=16000)
     (row,), _ = take(path, tmp_path / "corpus")
-    assert row["reason"] == f"{path} never shows a face for 2 s that can be learned from (it has 1.2 s in 1 shots)"
+    assert row["reason"] == f"{path} never shows a face for 2 s that can be learned from (it has 1.2 s)"
 
 
 # Lag ------------------------------------------------------------------------------------------------------------------
@@ -191,3 +193,71 @@ def test_another_persons_sound_is_not_corrected(
     (row,), _ = take(bars(audio=probe(wav(speech))), tmp_path / "corpus")
     assert row["lag_confidence"] < 4
     assert not row["lag_corrected"]
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let reading a video go wrong."""
+
+    def raise_it(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(intake, "face_track", raise_it)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd stride"), OSError(5, "Input/output error"), MemoryError("12 GiB")], ids=repr)
+def test_whatever_is_wrong_with_a_source_is_its_row(
+    talk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    fail(monkeypatch, error)
+    ((row,), _) = take(talk.path, tmp_path / "corpus")
+    assert (row["status"], row["start_s"]) == ("rejected", None)
+    assert row["reason"] == f"{talk.path} cannot be read ({type(error).__name__}: {error})"
+    assert row["reason"] in caplog.text
+
+
+def test_an_error_that_names_the_source_is_its_row_wherever_it_lies(
+    talk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Corpus.create(tmp_path / "corpus", FEATURES)
+    inside = tmp_path / "corpus" / "talk.mp4"
+    inside.write_bytes(talk.path.read_bytes())
+    fail(monkeypatch, OSError(13, "Permission denied", str(inside)))
+    ((row,), _) = take(inside, tmp_path / "corpus")
+    assert "Permission denied" in row["reason"]
+
+
+def test_what_would_happen_to_the_next_source_too_is_raised(
+    talk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated_cache: Path
+) -> None:
+    folder = tmp_path / "corpus"
+    for error in (
+        OSError(28, "No space left on device"),
+        OSError(30, "Read-only file system", "anywhere"),
+        OSError(13, "Permission denied", str(folder / "clips" / "x.safetensors")),
+        OSError(5, "Input/output error", str(isolated_cache / "tracks" / "x.safetensors")),
+        MissingPartError("no landmark model"),
+        ModelError("the base model is broken"),
+        ImportError("libGL.so.1"),
+        Cancelled("stopped"),
+        KeyboardInterrupt(),
+    ):
+        fail(monkeypatch, error)
+        with pytest.raises(type(error)) as caught:
+            take(talk.path, folder)
+        assert caught.value is error
+
+
+def test_a_folder_that_is_gone_is_not_the_fault_of_the_videos_in_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"away cannot be seen; is its disk there\?"):
+        take_in(Source(tmp_path / "away" / "talk.mp4", "somebody"), None, tmp_path, FEATURES)
+    (row,) = take_in(Source(tmp_path / "talk.mp4", "somebody"), None, tmp_path, FEATURES)
+    assert row["status"] == "rejected"
+
+
+def test_a_source_that_ends_its_process_is_a_row_that_tells_how(talk: Any, tmp_path: Path) -> None:
+    (row,) = give_up(Source(talk.path, "somebody"), None, tmp_path, FEATURES, "SIGSEGV")
+    assert row["reason"].startswith(f"{talk.path} ended the process that read it (SIGSEGV); try it alone with --force")
+    assert (row["status"], row["sha256"], row["bytes"]) == ("rejected", file_sha256(talk.path), talk.path.stat().st_size)

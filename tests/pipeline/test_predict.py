@@ -21,7 +21,7 @@ from lipwright.data.mouth import Speaker, aperture
 from lipwright.models.errors import ModelError
 from lipwright.models.lipsync import LipSync
 from lipwright.pipeline import predict
-from lipwright.pipeline.predict import OTHER_LIPS, feature_settings, foreign_model, load_model, predict_mouth
+from lipwright.pipeline.predict import OTHER_LIPS, base_model, feature_settings, foreign_model, load_model, predict_mouth
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,13 @@ def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
 def test_loading_gives_the_very_same_prediction(toy_run: Path, samples: np.ndarray, resting: np.ndarray) -> None:
     once, again = (predict_mouth(load_model(toy_run), samples, Speaker(resting, 0.3)).xyz[:] for _ in range(2))
     np.testing.assert_array_equal(once, again)
+
+
+def test_the_base_model_is_read_once_and_says_the_same_again(samples: np.ndarray, resting: np.ndarray) -> None:
+    assert base_model() is base_model()
+    fresh, *kept = (predict_mouth(m, samples, Speaker(resting, 0.3)).xyz[:] for m in (load_model(), base_model(), base_model()))
+    for said in kept:
+        np.testing.assert_array_equal(said, fresh)
 
 
 def test_the_number_of_threads_changes_no_bit(babble: Callable[..., np.ndarray], resting: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
@@ -48,6 +49,17 @@ def test_a_file_given_twice_is_taken_once(tmp_path: Path) -> None:
     _tree(tmp_path, "ann/1.mp4")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "ann" / "1.mp4")
     assert len(find_sources([tmp_path, tmp_path / "ann" / "1.mp4", tmp_path / "ann"])) == 1
+
+
+def test_in_a_folder_only_files_are_videos(tmp_path: Path) -> None:
+    """To open a pipe is to wait for whoever writes to it, for ever."""
+    _tree(tmp_path, "all/1.mp4", "all/2.mp4/3.mp4")
+    os.mkfifo(tmp_path / "all" / "pipe.mp4")
+    (tmp_path / "all" / "gone.mp4").symlink_to("nowhere")  # somebody misses it
+    found = [s.path.relative_to(tmp_path / "all").as_posix() for s in find_sources([tmp_path / "all"])]
+    assert found == ["1.mp4", "2.mp4/3.mp4", "gone.mp4"]
+    with pytest.raises(InputError, match=r"pipe\.mp4 is neither a file nor a folder"):
+        find_sources([tmp_path / "all" / "pipe.mp4"])
 
 
 def test_inputs_without_a_video_are_refused_by_name(tmp_path: Path) -> None:
@@ -216,6 +228,16 @@ def test_what_cannot_be_used_is_a_row_that_says_why(
         assert why in row["reason"]
         assert row["split"] is None
     assert list((tmp_path / "corpus" / "clips").iterdir()) == []
+
+
+def test_every_empty_file_is_named_and_looked_at_again(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.mp4" for name in "ab"]
+    for path in paths:
+        path.touch()
+    for _ in range(2):
+        report = preprocess_corpus(paths, tmp_path / "corpus", workers=1)
+        assert [row["reason"] for row in report["clips"]] == [f"{p} is empty (0 bytes); copy or record it again" for p in paths]
+    assert [i["state"] for i in preprocess_corpus(paths, tmp_path / "corpus", dry_run=True)["plan"]] == ["new", "new"]
 
 
 def test_a_rejected_source_is_not_tried_twice_but_its_repaired_version_is(

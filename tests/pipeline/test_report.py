@@ -23,6 +23,7 @@ from lipwright.data.media import file_sha256
 from lipwright.data.segments import FLAWS, NO_SOUND, OTHER_SOUND, SHORT, SPARSE
 from lipwright.pipeline import report
 from lipwright.pipeline.excerpts import spread, take_stills
+from lipwright.pipeline.intake import ENDED
 from lipwright.pipeline.preprocess import preprocess_corpus
 from lipwright.pipeline.report import MOST_ROWS, write_report
 
@@ -228,6 +229,13 @@ def test_a_source_that_is_gone_or_changed_is_passed_over(talk: Any, tmp_path: Pa
     rows = [row(str(path), sha256=sha256) for path in (tmp_path / "gone.mp4", changed, tmp_path, talk.path)]
     assert [still.row for still in take_stills(rows, 4)] == [rows[-1]]
     assert [still.row["path"] for still in take_stills([row(str(talk.path), 90.0, 99.0, sha256=sha256)], 4)] == []
+
+
+def test_what_ended_a_process_is_not_read_again_for_its_picture(corpus: Corpus, talk: Any) -> None:
+    path, sha256 = str(talk.path.resolve()), file_sha256(talk.path)
+    for reason, pictures in ((f"{path} is silent", 1), (f"{path} {ENDED} (SIGSEGV)", 0)):
+        corpus.add([row(path, None, None, reason, frames=None, face_rate=None, sha256=sha256)])
+        assert len(read(corpus).all("img")) == pictures
 
 
 def test_stills_are_spread_over_reasons_and_sources() -> None:

@@ -1,0 +1,238 @@
+"""Many jobs are worked off, whatever becomes of the processes that do them: on one machine, and on a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lipwright.data.errors import InputError, LipwrightError, MissingPartError
+from lipwright.data.media import probe
+from lipwright.pipeline import cluster
+from lipwright.pipeline.crew import work_off
+from lipwright.pipeline.preprocess import preprocess_corpus
+
+TOIL = """
+import os, signal, time
+from pathlib import Path
+
+def toil(folder, name, deed):
+    times = Path(folder) / name
+    with times.open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    first = len(times.read_text().splitlines()) == 1
+    if deed == "dies once" and first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if deed == "dies":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if deed == "leaves":
+        os._exit(3)
+    if deed == "fails" or (deed == "fails once" and first):
+        raise OSError(28, "No space left on device", "corpus")
+    if deed == "waits" or (deed == "waits once" and first):
+        try:
+            while deed == "waits" or not Path(folder, "go").exists():
+                time.sleep(0.01)
+        finally:
+            times.with_suffix(".left").touch()
+    return name, os.getpid()
+
+def given_up(folder, name, deed, how):
+    return name, how
+
+if os.environ.get("LAZY") == "yes":
+    os._exit(4)
+"""
+"""Work that goes wrong in all ways: in a file of its own, as other processes import it."""
+
+
+@pytest.fixture(scope="session")
+def toil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a module with `toil(folder, name, deed)`."""
+    folder = tmp_path_factory.mktemp("toil")
+    (folder / "toil.py").write_text(TOIL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setenv("PYTHONPATH", str(folder), os.pathsep)
+        yield importlib.import_module("toil")
+    del sys.modules["toil"]
+
+
+@pytest.fixture
+def work(toil: Any, tmp_path: Path) -> Callable[..., Iterator[tuple[str, Any]]]:
+    """Return a function that has jobs worked off, of those deeds by name."""
+
+    def run(deeds: dict[str, str], **given: Any) -> Iterator[tuple[str, Any]]:
+        jobs = ((str(tmp_path), name, deed) for name, deed in deeds.items())
+        return work_off(toil.toil, jobs, given_up=toil.given_up, **given)
+
+    return run
+
+
+# One machine ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_process_dies_is_done_in_the_end(work: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deeds = {str(k): "" for k in range(8)} | {"2": "dies once"}
+    done = list(work(deeds, workers=2))
+    assert sorted(name for name, _ in done) == sorted(deeds)
+    assert done[-1][0] == "2"
+    assert len((tmp_path / "2").read_text().splitlines()) == 2
+    assert "SIGKILL" in caplog.text
+    assert len({process for _, process in done}) <= 2 + 2
+    assert active_children() == []
+
+
+def test_a_job_that_always_ends_its_process_is_given_up_alone(work: Any, tmp_path: Path) -> None:
+    deeds = {str(k): "" for k in range(6)} | {"1": "dies", "3": "leaves"}
+    done = dict(work(deeds, workers=2))
+    assert done.keys() == deeds.keys()
+    assert (done["1"], done["3"]) == ("SIGSEGV", "exit code 3")
+    assert all(isinstance(done[name], int) for name in deeds if not deeds[name])
+    assert [len((tmp_path / name).read_text().splitlines()) for name in ("1", "3")] == [2, 2]
+
+
+def test_what_work_raises_ends_the_run(work: Any, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device.*corpus") as caught:
+        list(work({"0": "waits", "1": "fails", "2": ""}, workers=2))
+    assert "in toil" in caught.value.__notes__[0]
+    assert (tmp_path / "0.left").exists()
+    assert active_children() == []
+
+
+def test_a_run_that_is_left_ends_its_processes_cleanly(work: Any, tmp_path: Path) -> None:
+    run = work({"0": "waits", "1": "", "2": ""}, workers=2)
+    next(run)
+    while not (tmp_path / "0").exists():
+        time.sleep(0.01)
+    run.close()
+    assert (tmp_path / "0.left").exists()
+    assert active_children() == []
+
+
+def test_jobs_are_read_as_they_are_needed(toil: Any, tmp_path: Path) -> None:
+    read = 0
+
+    def jobs() -> Iterator[tuple[str, str, str]]:
+        nonlocal read
+        for read in range(1, 1001):
+            yield str(tmp_path), str(read), ""
+
+    run = work_off(toil.toil, jobs(), given_up=toil.given_up, workers=2)
+    for _ in range(10):
+        next(run)
+    assert read <= 10 + 2 * 3
+    run.close()
+
+
+def test_a_single_job_is_done_here(work: Any) -> None:
+    assert list(work({"0": ""}, workers=2)) == [("0", os.getpid())]
+    assert list(work({}, workers=2)) == []
+
+
+def test_processes_that_do_not_start_are_told(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAZY", "yes")
+    with pytest.raises(LipwrightError, match=r"no process can be started \(exit code 4\)"):
+        list(work({"0": "", "1": ""}, workers=2))
+
+
+# A cluster ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def machines(toil: Any) -> Iterator[Any]:
+    """Return a Ray cluster of two machines with one core each; this machine plays them both."""
+    # In /tmp: sockets have names of at most 107 characters.
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # it listens on this machine alone
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes to ~/.ray
+        patch.setattr(cluster, "RETRIES", 1)
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            cluster.import_ray()
+        except MissingPartError as error:
+            pytest.skip(str(error))
+        from ray.cluster_utils import Cluster
+
+        least = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+        there = Cluster(initialize_head=True, head_node_args=least | {"include_dashboard": False, "temp_dir": folder})
+        there.add_node(**least)
+        yield there
+        there.shutdown()
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_on_a_cluster_too_deaths_and_failures_take_no_job_along(
+    work: Any, machines: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    deeds = {str(k): "" for k in range(8)} | {"2": "dies once", "4": "dies", "6": "fails once"}
+    done = dict(work(deeds, ray=machines.address))
+    assert done.keys() == deeds.keys()
+    assert done["4"] == "WorkerCrashedError"
+    assert all(isinstance(done[name], int) for name in deeds if name != "4")
+    assert [len((tmp_path / name).read_text().splitlines()) for name in ("2", "4", "6")] == [2, 2, 2]
+    assert "gets no more work: [Errno 28] No space left on device" in caplog.text
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_videos_give_the_same_corpus_on_a_cluster(
+    talk: Any, machines: Any, tmp_path: Path, bars: Callable[..., Path], tone: Any, wav: Any
+) -> None:
+    sources = [talk.path, bars(name="mute.mp4"), bars(name="faceless.mp4", audio=probe(wav(tone(1.0))))]
+    for name, address in (("here", None), ("there", machines.address)):
+        preprocess_corpus(sources, tmp_path / name, ray=address)
+    here, there = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("here", "there"))
+    assert there == here
+    (clip,) = (tmp_path / "here" / "clips").iterdir()
+    assert (tmp_path / "there" / "clips" / clip.name).read_bytes() == clip.read_bytes()
+
+
+def test_a_machine_that_is_lost_takes_no_job_along_and_a_run_that_is_left_ends_cleanly(
+    work: Any, machines: Any, tmp_path: Path
+) -> None:
+    run = work({"0": "waits once", "1": "waits once", "2": "waits"}, ray=machines.address)
+    done: list[Any] = []
+    first = threading.Thread(target=lambda: done.append(next(run)))
+    first.start()
+    while not (tmp_path / "0").exists() or not (tmp_path / "1").exists():
+        time.sleep(0.01)
+    machines.remove_node(machines.worker_nodes.copy().pop(), allow_graceful=False)
+    (tmp_path / "go").touch()
+    first.join()
+    done.append(next(run))
+    assert sorted(name for name, _ in done) == ["0", "1"]
+    while not (tmp_path / "2").exists():
+        time.sleep(0.01)
+    run.close()
+    assert (tmp_path / "2.left").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", r"no Ray cluster answers at 127\.0\.0\.1:1 .*ray start --head"),
+        ("auto", "'auto' is no address of a Ray cluster; give HOST:PORT"),
+        ("ray://head:10001", "give HOST:PORT"),
+    ],
+)
+def test_an_address_where_nobody_answers_is_told(work: Any, address: str, words: str) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed; pip install 'lipwright[cluster]'")
+    with pytest.raises(InputError, match=words):
+        list(work({"0": ""}, ray=address))
+
+
+def test_a_missing_ray_is_told(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPartError, match=r"pip install 'lipwright\[cluster\]'"):
+        list(work({"0": ""}, ray="127.0.0.1:1"))
