@@ -126,7 +126,7 @@ class Corpus:
             corpus = cls.load(folder)
             corpus.settings = settings
             return corpus
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not _is_empty(folder):
             raise CorpusError(f"{folder} exists and is not a corpus; choose another --out")
         return cls(folder, settings, Manifest(folder))
 
@@ -196,25 +196,27 @@ class Corpus:
             who = path.read_text() or "another run"
             raise CorpusError(f"{self.folder} is being worked on by {who}; wait until it ends, or stop it") from None
         with held:
-            path.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%F %H:%M')}")
+            with suppress(OSError):  # a full disk: others are told less
+                path.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%F %H:%M')}")
             self._manifest = Manifest.read(self.folder)
             for left in (self.folder / "clips").glob(".*.partial"):
                 left.unlink(missing_ok=True)
-            self._fold()
+            self.fold()
             self._is_alone = True
             try:
                 yield
             except BaseException:
                 with suppress(OSError, CorpusError):  # the journal still has it all; memory may not, after Ctrl-C
                     self._manifest = Manifest.read(self.folder)
-                    self._fold()
+                    self.fold()
                 raise
             else:
-                self._fold()
+                self.fold()
             finally:
                 self._is_alone = False
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
+        """Write the manifest, if anything was added."""
         if not self._manifest.is_written:
             self._manifest.write()
 
@@ -302,6 +304,14 @@ class Corpus:
             return Clip(**load_file(path))
         except (OSError, SafetensorError, TypeError) as error:
             raise CorpusError(f"{path} is missing or broken ({error}); run lipwright preprocess again") from None
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether there is nothing in a folder but what a run left that ended before there was a corpus."""
+    if not folder.is_dir():
+        return False
+    found = [path for path in folder.iterdir() if path.suffix != ".partial"]
+    return all(path.name == "clips" and path.is_dir() and not any(path.iterdir()) for path in found)
 
 
 def save_clip(path: Path, clip: Clip) -> None:

@@ -3,7 +3,7 @@
 ::
 
     manifest.jsonl  one row per segment, or per rejected source, in order
-    journal.jsonl   sources that were finished since it was written, one a line: all of a source's rows, or none
+    journal.jsonl   what was finished since it was written: a line has all rows of a source
 
 A source that is finished costs one line, however many there are already; the manifest is written at the end of a run, or by
 the next one. The journal's last line is passed over if it was cut off: its source is not finished.
@@ -60,10 +60,11 @@ class Manifest:
         manifest = cls(folder)
         path, journal = manifest._path, manifest._journal
         with _uncollected():
+            noted = _lines(journal, cut_off=True)  # first: a run that ends now moves it to the manifest
             rows = [_check(row, path, number) for number, row in enumerate(_lines(path), 1)]
             manifest.hold(rows)
             manifest._in_order = rows  # as they were written
-            for number, rows in enumerate(_lines(journal, cut_off=True), 1):
+            for number, rows in enumerate(noted, 1):
                 manifest.put([_check(row, journal, number) for row in (rows if isinstance(rows, list) else [rows])])
         return manifest
 
@@ -103,13 +104,10 @@ class Manifest:
         return replaced
 
     def note(self, rows: Iterable[Row]) -> None:
-        """Write rows, each source's all at once, to the end of the journal."""
-        sources: dict[str, list[Row]] = {}
-        for row in rows:
-            sources.setdefault(row["path"], []).append(row)
+        """Write rows to the end of the journal: all of them, or none."""
         try:
             with self._journal.open("a") as journal:
-                journal.write("".join(json.dumps(own) + "\n" for own in sources.values()))
+                journal.write(json.dumps([*rows]) + "\n")
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._journal)) from error
 

@@ -74,15 +74,14 @@ def stamp_of(path: Path) -> dict[str, int | None]:
     return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
 
 
-def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureSettings) -> list[Row]:
+def take_in(source: Source, folder: Path, features: FeatureSettings) -> list[Row]:
     """Process one source into clip files.
 
     Whatever is wrong with the source becomes its row; what is raised would happen to other sources too.
 
     Parameters
     ----------
-    source, sha256
-        The video, and the hash of its bytes, if it is known.
+    source
     folder
         Of the corpus.
     features
@@ -102,7 +101,7 @@ def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureS
     InputError
         The folder of the source is gone.
     """
-    common = _common(source, sha256, features)
+    common = _common(source, features)
     frames: int | None = None
     face_rate: float | None = None
     try:
@@ -155,22 +154,22 @@ def take_in(source: Source, sha256: str | None, folder: Path, features: FeatureS
     return rows
 
 
-def give_up(source: Source, sha256: str | None, folder: Path, features: FeatureSettings, how: str) -> list[Row]:
+def give_up(source: Source, folder: Path, features: FeatureSettings, how: str) -> list[Row]:
     """Return what `take_in` would, of a source that ends the process that reads it; `how` is the signal, say."""
-    common = _common(source, sha256, features)
+    common = _common(source, features)
     with suppress(OSError):
         _identify(common, source)
     reason = f"{source.path} {ENDED} ({how}); try it alone with --force, or leave it out"
     return [_rejected(common, reason)]
 
 
-def _common(source: Source, sha256: str | None, features: FeatureSettings) -> Row:
+def _common(source: Source, features: FeatureSettings) -> Row:
     """Return what all rows of a source have, before it is read."""
     return {
         "path": source.place,
         "bytes": None,
         "modified_ns": None,
-        "sha256": sha256,
+        "sha256": None,
         "speaker": source.speaker,
         "face": source.face,
         "rate": None,
@@ -187,7 +186,7 @@ def _identify(common: Row, source: Source) -> str:
     common |= stamp_of(source.path)
     if not common["bytes"]:
         raise MediaError(f"{source.path} is empty (0 bytes); copy or record it again")
-    common["sha256"] = sha256 = common["sha256"] or file_sha256(source.path)
+    common["sha256"] = sha256 = file_sha256(source.path)
     return sha256
 
 

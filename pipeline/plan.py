@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,10 @@ from lipwright.data.corpus import Corpus
 from lipwright.data.manifest import Row
 from lipwright.data.media import file_sha256
 from lipwright.pipeline.intake import Source, stamp_of
+
+Stamp = Mapping[str, int | None]
+NO_STAMP: Stamp = {"bytes": None, "modified_ns": None}
+"""Of a file that cannot be seen."""
 
 
 class State(StrEnum):
@@ -38,8 +43,6 @@ class Item:
     stamp
         Its size and time of change, `stamp_of`; None where it cannot be read.
     state
-    sha256
-        If it had to be read for that.
     rows
         Of a source that is done: the manifest's, as they are to be; of one of a twin, the other's, if there are any yet.
     twin
@@ -47,9 +50,8 @@ class Item:
     """
 
     source: Source
-    stamp: dict[str, int | None]
+    stamp: Stamp
     state: State
-    sha256: str | None = None
     rows: list[Row] = field(default_factory=list)
     twin: str | None = None
 
@@ -73,59 +75,68 @@ def make_plan(corpus: Corpus, sources: Sequence[Source], *, force: bool = False)
     force
         Do anew what is done.
     """
-    stamps = {source.path: _stamp(source.path) for source in sources}
+    stamps = {source.place: _stamp(source.path) for source in sources}
     sizes = Counter(stamp["bytes"] for stamp in stamps.values())
     sizes.update({row["bytes"] for row in corpus.rows if row.get("bytes") is not None})
-    items: list[Item] = []
-    first: dict[str, Source] = {}
+    hashes = {source.place: _content(corpus, source, stamps[source.place], sizes) for source in sources}
+    chosen: dict[str, Source] = {}  # of those with the same bytes, the one that the corpus knows, or the first
     for source in sources:
-        stamp, there = stamps[source.path], corpus.of_path(source.place)
-        stamped = {name: there[0].get(name) for name in stamp} if there else {}
-        sha256 = None
-        if stamped == stamp:
-            sha256 = there[0]["sha256"]
-        elif stamp["bytes"] and (sizes[stamp["bytes"]] > 1 or (there and stamped["bytes"] is None)):
-            sha256 = _hash(source.path)
-        if sha256 and (twin := first.setdefault(sha256, source)) != source:
-            items.append(Item(source, stamp, State.TWIN, sha256, twin=str(twin.path)))
+        if (sha256 := hashes[source.place]) and (
+            sha256 not in chosen or any(row["path"] == source.place for row in corpus.of_content(sha256))
+        ):
+            chosen[sha256] = source
+    items: list[Item] = []
+    for source in sources:
+        stamp, sha256 = stamps[source.place], hashes[source.place]
+        twin = chosen[sha256] if sha256 else source
+        if twin != source:
+            items.append(Item(source, stamp, State.TWIN, twin=str(twin.path)))
         else:
-            items.append(_judge(corpus, source, stamp, sha256, bool(there and there[0]["sha256"]), force))
+            items.append(_judge(corpus, source, stamp, sha256, force))
     return items
 
 
-def _judge(
-    corpus: Corpus, source: Source, stamp: dict[str, int | None], sha256: str | None, was_read: bool, force: bool
-) -> Item:
+def _judge(corpus: Corpus, source: Source, stamp: Stamp, sha256: str | None, force: bool) -> Item:
     have = corpus.of_content(sha256) if sha256 else []
     if not have:
-        return Item(source, stamp, State.CHANGED if was_read else State.NEW, sha256)
-    path = source.place
-    if have[0]["path"] != path and Path(have[0]["path"]).exists() and not force:
-        return Item(source, stamp, State.TWIN, sha256, have, have[0]["path"])
-    if have[0]["path"] != path and have[0]["start_s"] is None:  # why it was rejected tells its name
-        return Item(source, stamp, State.NEW, sha256)
+        was_read = any(row["sha256"] for row in corpus.of_path(source.place))
+        return Item(source, stamp, State.CHANGED if was_read else State.NEW)
+    path, is_elsewhere = have[0]["path"], have[0]["path"] != source.place
+    is_there = is_elsewhere and _stamp(Path(path)) == _stamp_in(have)
     if force:
-        return Item(source, stamp, State.FORCED, sha256)
+        return Item(source, stamp, State.FORCED)
     if any(row["settings_hash"] != corpus.hash for row in have):
-        return Item(source, stamp, State.OTHER_SETTINGS, sha256)
+        return Item(source, stamp, State.OTHER_SETTINGS)
     if have[0]["face"] != source.face:
-        return Item(source, stamp, State.OTHER_FACE, sha256)
+        return Item(source, stamp, State.OTHER_FACE)
     if not corpus.find(have[0]["sha256"]):
-        return Item(source, stamp, State.LOST, sha256)
-    wanted = {"path": path, "speaker": source.speaker, **stamp}
-    rows = [row | wanted for row in have]
-    return Item(source, stamp, State.DONE if rows == have else State.RENAMED, sha256, rows)
+        return Item(source, stamp, State.LOST)
+    if is_there:
+        return Item(source, stamp, State.TWIN, have, path)
+    if is_elsewhere and have[0]["start_s"] is None:  # why it was rejected tells its name
+        return Item(source, stamp, State.NEW)
+    rows = [row | {"path": source.place, "speaker": source.speaker, **stamp} for row in have]
+    return Item(source, stamp, State.DONE if rows == have else State.RENAMED, rows)
 
 
-def _stamp(path: Path) -> dict[str, int | None]:
+def _content(corpus: Corpus, source: Source, stamp: Stamp, sizes: Mapping[int | None, int]) -> str | None:
+    """Return the hash of a source's bytes, if it is known or needed."""
+    there = corpus.of_path(source.place)
+    stamped = _stamp_in(there)
+    if stamped == stamp:
+        return there[0]["sha256"]
+    if stamp["bytes"] and (sizes[stamp["bytes"]] > 1 or (there and stamped["bytes"] is None)):
+        with suppress(OSError):  # whoever processes it says why
+            return file_sha256(source.path)
+    return None
+
+
+def _stamp_in(rows: Sequence[Row]) -> Stamp:
+    return {name: rows[0].get(name) for name in NO_STAMP} if rows else {}
+
+
+def _stamp(path: Path) -> Stamp:
     try:
         return stamp_of(path)
-    except OSError:  # whoever processes it says why
-        return {"bytes": None, "modified_ns": None}
-
-
-def _hash(path: Path) -> str | None:
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None
+    except OSError:  # the same
+        return NO_STAMP

@@ -72,8 +72,8 @@ def find_sources(inputs: Sequence[Path], speaker: str | None = None, face: str |
     return list(sources.values())
 
 
-Job = tuple[Source, str | None, Path, FeatureSettings]
-"""What `take_in` needs: the source, its sha256 if it is known, the corpus folder, and how to compute features."""
+Job = tuple[Source, Path, FeatureSettings]
+"""What `take_in` needs: the source, the corpus folder, and how to compute features."""
 
 
 def preprocess_corpus(
@@ -143,13 +143,14 @@ def preprocess_corpus(
     corpus = Corpus.create(out, features)
     with corpus.alone():
         crew = partial(work_off, take_in, given_up=give_up, workers=workers, ray=ray)
-        done = _carry_out(make_plan(corpus, sources, force=force), corpus, features, crew, progress)
-    if not is_current(corpus):
-        write_report(corpus, {row["path"]: row["sha256"] for row in done})
+        done, unread = _carry_out(make_plan(corpus, sources, force=force), corpus, features, crew, progress)
+        corpus.fold()
+        if not is_current(corpus):
+            write_report(corpus, {row["path"]: row["sha256"] for row in done})
     names = {row["path"] for row in done}
     usable = [row for row in corpus.usable if row["path"] in names]
     return {
-        "clips": [row for row in corpus.rows if row["path"] in names],
+        "clips": [row for row in corpus.rows if row["path"] in names] + unread,
         "seconds": round(sum(row["end_s"] - row["start_s"] for row in usable), 3),
         "frames": sum(row["frames"] for row in usable),
         "elapsed_s": round(time.perf_counter() - began, 3),
@@ -167,23 +168,36 @@ def _carry_out(
     features: FeatureSettings,
     crew: Callable[[Iterable[Job]], Generator[list[Row]]],
     progress: Progress | None,
-) -> list[Row]:
-    """Do what is to be done; return the rows of all sources."""
-    done: list[Row] = []
+) -> tuple[list[Row], list[Row]]:
+    """Do what is to be done.
+
+    Returns
+    -------
+    done : list of dict
+        The rows of all sources, as they are in the corpus now.
+    unread : list of dict
+        Rows of sources that nobody could read: the corpus keeps what it has of them.
+    """
     for item in plan:
         if item.state is State.TWIN:
             log.warning("%s holds the same bytes as %s and is passed over", item.source.path, item.twin)
-        if item.state is State.RENAMED:
-            corpus.add(item.rows)
-        done += item.rows
-    jobs = [(item.source, item.sha256, corpus.folder, features) for item in plan if item.is_work]
+    done = [row for item in plan for row in item.rows]
+    if renamed := [row for item in plan if item.state is State.RENAMED for row in item.rows]:
+        corpus.add(renamed)  # at once: one may have the name now that another had
+    unread: list[Row] = []
+    jobs = [(item.source, corpus.folder, features) for item in plan if item.is_work]
     with closing(crew(jobs)) as taken:
         for count, rows in enumerate(taken, len(plan) - len(jobs) + 1):
+            known = corpus.of_path(rows[0]["path"])
+            if known and known[0]["sha256"] and rows[0]["sha256"] is None:
+                log.warning("%s; what the corpus has of it stays", rows[0]["reason"])
+                unread += rows
+            elif rows != known:
+                corpus.add(rows)
             done += rows
-            corpus.add(rows)
             for row in rows:
                 span = "" if row["start_s"] is None else f" {row['start_s']:.2f}-{row['end_s']:.2f} s"
                 log.info("%s%s: %s", row["path"], span, row["reason"] or "ok")
             if progress:
                 progress("preprocess", count, len(plan))
-    return done
+    return done, unread

@@ -204,6 +204,25 @@ def test_rows_that_replace_all_others_take_their_clips_with_them(corpus: Corpus)
     assert [p for p in files(corpus.folder) if p.startswith("clips")] == ["clips/a-0.safetensors", "clips/c-0.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "left", [["clips/"], ["clips/", ".corpus.json.4711-1.partial"], [".corpus.json.4711-1.partial"]], ids=str
+)
+def test_a_run_that_ended_before_there_was_a_corpus_is_begun_again(tmp_path: Path, left: list[str]) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in left:
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).write_text("{")
+    assert Corpus.create(folder, FEATURES).rows == []
+    assert Corpus.load(folder).rows == []
+
+
+def test_clips_without_a_corpus_are_not_taken_for_an_empty_folder(corpus: Corpus) -> None:
+    corpus.save_clip("a-0", clip())
+    (corpus.folder / "corpus.json").unlink()
+    with pytest.raises(CorpusError, match="exists and is not a corpus"):
+        Corpus.create(corpus.folder, FEATURES)
+
+
 def test_a_plan_for_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
     assert Corpus.planned(tmp_path / "corpus", FEATURES).rows == []
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lipwright.data import manifest as manifest_module
 from lipwright.data.errors import CorpusError
 from lipwright.data.manifest import Manifest
 
@@ -82,6 +83,24 @@ def test_a_run_that_ends_between_manifest_and_journal_changes_nothing(tmp_path: 
     (tmp_path / "journal.jsonl").write_bytes(journal)  # it was written, and the journal is still there
     assert Manifest.read(tmp_path).rows == manifest.rows
     assert ids(manifest) == ["a-5000", "b-0"]
+
+
+def test_who_reads_while_a_run_ends_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted(tmp_path, [row("a")]).write()
+    run = noted(tmp_path, [row("b")])
+    lines = manifest_module._lines
+    read: list[str] = []
+
+    def then_the_run_ends(path: Path, **how: bool) -> list[Any]:
+        found = lines(path, **how)
+        read.append(path.name)
+        if len(read) == 1:
+            run.write()
+        return found
+
+    monkeypatch.setattr(manifest_module, "_lines", then_the_run_ends)
+    assert ids(Manifest.read(tmp_path)) == ["a-0", "b-0"]
+    assert len(read) == 2
 
 
 def test_a_source_takes_the_place_of_itself_by_path_and_by_content(tmp_path: Path) -> None:

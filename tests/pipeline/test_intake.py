@@ -32,7 +32,7 @@ FEATURES = FeatureSettings()
 
 def take(path: Path, corpus: Path) -> tuple[list[Row], list[Clip]]:
     """The rows of a video, and the clips of those that can be used."""
-    rows = take_in(Source(path, "somebody"), file_sha256(path), Corpus.create(corpus, FEATURES).folder, FEATURES)
+    rows = take_in(Source(path, "somebody"), Corpus.create(corpus, FEATURES).folder, FEATURES)
     opened = Corpus.load(corpus)
     assert json.loads(json.dumps(rows)) == rows
     return rows, [opened.load_clip(row["id"]) for row in rows if row["status"] == "ok"]
@@ -252,12 +252,12 @@ def test_what_would_happen_to_the_next_source_too_is_raised(
 
 def test_a_folder_that_is_gone_is_not_the_fault_of_the_videos_in_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"away cannot be seen; is its disk there\?"):
-        take_in(Source(tmp_path / "away" / "talk.mp4", "somebody"), None, tmp_path, FEATURES)
-    (row,) = take_in(Source(tmp_path / "talk.mp4", "somebody"), None, tmp_path, FEATURES)
+        take_in(Source(tmp_path / "away" / "talk.mp4", "somebody"), tmp_path, FEATURES)
+    (row,) = take_in(Source(tmp_path / "talk.mp4", "somebody"), tmp_path, FEATURES)
     assert row["status"] == "rejected"
 
 
 def test_a_source_that_ends_its_process_is_a_row_that_tells_how(talk: Any, tmp_path: Path) -> None:
-    (row,) = give_up(Source(talk.path, "somebody"), None, tmp_path, FEATURES, "SIGSEGV")
+    (row,) = give_up(Source(talk.path, "somebody"), tmp_path, FEATURES, "SIGSEGV")
     assert row["reason"].startswith(f"{talk.path} ended the process that read it (SIGSEGV); try it alone with --force")
     assert (row["status"], row["sha256"], row["bytes"]) == ("rejected", file_sha256(talk.path), talk.path.stat().st_size)

@@ -107,11 +107,57 @@ def test_of_the_same_bytes_given_twice_the_first_is_taken(corpus: Corpus, videos
     copy = Path(shutil.copy(videos[2], tmp_path / "copy.mp4"))
     items = plan(corpus, copy, videos[2])
     assert states(items) == [State.NEW, State.TWIN]
-    assert (items[0].sha256, items[1].twin) == (file_sha256(copy), str(copy))
+    assert items[1].twin == str(copy)
 
 
-def test_what_is_alone_in_its_size_is_left_to_be_read_by_whoever_processes_it(corpus: Corpus, videos: list[Path]) -> None:
-    assert plan(corpus, videos[2])[0].sha256 is None
+def test_what_is_alone_in_its_size_is_not_read(
+    corpus: Corpus, videos: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(planning, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    copy = Path(shutil.copy(videos[0], tmp_path / "copy.mp4"))
+    plan(corpus, *videos, copy)
+    assert read == [copy]
+
+
+@pytest.mark.parametrize("names", [["0.mp4", "a.mp4"], ["a.mp4", "z.mp4"], ["0.mp4"]], ids=str)
+def test_a_copy_does_not_keep_the_original_from_being_made_anew(
+    corpus: Corpus, videos: list[Path], tmp_path: Path, names: list[str]
+) -> None:
+    copy = next(tmp_path / name for name in names if name != "a.mp4")
+    shutil.copy(videos[0], copy)
+    given = [tmp_path / name for name in names]
+    assert {i.state for i in plan(corpus, *given)} <= {State.DONE, State.TWIN}
+    corpus.clip_path(corpus.of_path(str(videos[0]))[0]["id"]).unlink()
+    items = {i.source.path.name: i for i in plan(corpus, *given)}
+    assert [name for name, item in items.items() if item.is_work] == (["a.mp4"] if "a.mp4" in names else ["0.mp4"])
+
+
+def test_names_that_go_round_are_told_and_nothing_is_lost(corpus: Corpus, videos: list[Path], tmp_path: Path) -> None:
+    before = {r["sha256"]: r["id"] for r in corpus.rows}
+    for steps in ([("a", "x"), ("b", "a"), ("x", "b")], [("b", "c2"), ("a", "b")]):
+        for old, new in steps:
+            (tmp_path / f"{old}.mp4").rename(tmp_path / f"{new}.mp4")
+        there = sorted(p for p in tmp_path.glob("*.mp4") if p != videos[2])
+        items = plan(corpus, *there)
+        assert states(items) == [State.RENAMED] * 2
+        corpus.add([row for item in items for row in item.rows])
+        assert {r["sha256"]: r["id"] for r in corpus.rows} == before
+        assert all(corpus.clip_path(name).exists() for name in before.values())
+        assert {r["path"]: r["sha256"] for r in corpus.rows} == {str(p): file_sha256(p) for p in there}
+        assert Corpus.load(corpus.folder).rows == corpus.rows
+
+
+def test_a_name_that_other_bytes_have_now_does_not_hold_back_what_was_moved(
+    corpus: Corpus, videos: list[Path], tmp_path: Path
+) -> None:
+    old = videos[0].rename(tmp_path / "old.mp4")
+    videos[0].write_bytes(b"other")
+    items = plan(corpus, videos[0], old)
+    assert states(items) == [State.CHANGED, State.RENAMED]
+    corpus.add(items[1].rows)
+    taken(corpus, videos[0])
+    assert states(plan(corpus, videos[0], videos[1], old)) == [State.DONE] * 3
 
 
 def test_another_name_of_the_speaker_is_no_work_and_another_face_is(corpus: Corpus, videos: list[Path]) -> None:

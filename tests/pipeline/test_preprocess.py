@@ -230,6 +230,33 @@ def test_what_cannot_be_used_is_a_row_that_says_why(
     assert list((tmp_path / "corpus" / "clips").iterdir()) == []
 
 
+def test_what_cannot_be_read_today_keeps_what_was_made_of_it(
+    talk: Any, taken: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Links to a disk that is not there, say."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "links").mkdir()
+    shutil.copy(talk.path, tmp_path / "disk" / "talk.mp4")
+    (tmp_path / "links" / "talk.mp4").symlink_to(tmp_path / "disk" / "talk.mp4")
+    first = preprocess_corpus([tmp_path / "links"], tmp_path / "corpus")
+    (tmp_path / "disk").rename(tmp_path / "unplugged")
+    away = preprocess_corpus([tmp_path / "links"], tmp_path / "corpus")
+    assert [row["status"] for row in away["clips"]] == ["ok", "rejected"]
+    assert "cannot be read (No such file or directory)" in away["clips"][1]["reason"]
+    (tmp_path / "unplugged").rename(tmp_path / "disk")
+    (clip,) = (tmp_path / "corpus" / "clips").iterdir()
+    assert preprocess_corpus([tmp_path / "links"], tmp_path / "corpus")["clips"] == first["clips"]
+    assert clip.exists()
+
+
+def test_a_run_with_nothing_new_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    preprocess_corpus([tmp_path / "a.mp4"], tmp_path / "corpus")
+    before = {name: (tmp_path / "corpus" / name).stat().st_ino for name in ("manifest.jsonl", "report.html")}
+    preprocess_corpus([tmp_path / "a.mp4"], tmp_path / "corpus")
+    assert {name: (tmp_path / "corpus" / name).stat().st_ino for name in before} == before
+
+
 def test_every_empty_file_is_named_and_looked_at_again(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.mp4" for name in "ab"]
     for path in paths:
