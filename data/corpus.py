@@ -19,7 +19,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from lipwright.data.sync import SYNC_VERSION
 from lipwright.data.voice import knows_voices
 
 VERSION = 1
+
+LOCK = ".lock"
 
 
 def settings_of(features: FeatureSettings) -> dict[str, Any]:
@@ -187,17 +189,10 @@ class Corpus:
         CorpusError
             Another run is at work on it.
         """
-        from filelock import FileLock, Timeout
-
-        path = self.folder / ".lock"
-        try:
-            held = FileLock(path).acquire(timeout=0)
-        except Timeout:
-            who = path.read_text() or "another run"
-            raise CorpusError(f"{self.folder} is being worked on by {who}; wait until it ends, or stop it") from None
-        with held:
+        with _lock(self.folder):
             with suppress(OSError):  # a full disk: others are told less
-                path.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%F %H:%M')}")
+                now = time.strftime("%F %H:%M")
+                (self.folder / LOCK).write_text(f"process {os.getpid()} on {platform.node()}, since {now}")
             self._manifest = Manifest.read(self.folder)
             for left in (self.folder / "clips").glob(".*.partial"):
                 left.unlink(missing_ok=True)
@@ -233,8 +228,13 @@ class Corpus:
     @property
     def usable(self) -> list[Row]:
         """The rows whose clip can be trained on: made with the corpus's settings, all alike."""
+        return [row for row in self.current if row["status"] == "ok"]
+
+    @property
+    def current(self) -> list[Row]:
+        """The rows that were made with the corpus's settings."""
         own = self.hash
-        return [row for row in self.rows if row["status"] == "ok" and row["settings_hash"] == own]
+        return [row for row in self.rows if row["settings_hash"] == own]
 
     @property
     def stale(self) -> list[Row]:
@@ -304,6 +304,31 @@ class Corpus:
             return Clip(**load_file(path))
         except (OSError, SafetensorError, TypeError) as error:
             raise CorpusError(f"{path} is missing or broken ({error}); run lipwright preprocess again") from None
+
+
+def require_idle(folder: Path) -> None:
+    """Make sure that at this moment nobody changes a corpus, and touch nothing.
+
+    Raises
+    ------
+    CorpusError
+        A run is at work on it.
+    """
+    with suppress(OSError):  # who may not open the lock cannot ask
+        if (folder / LOCK).exists():
+            with _lock(folder):
+                pass
+
+
+def _lock(folder: Path) -> AbstractContextManager[object]:
+    from filelock import FileLock, Timeout
+
+    path = folder / LOCK
+    try:
+        return FileLock(path).acquire(timeout=0)
+    except Timeout:
+        who = path.read_text() or "another run"
+        raise CorpusError(f"{folder} is being worked on by {who}; wait until it ends, or stop it") from None
 
 
 def _is_empty(folder: Path) -> bool:

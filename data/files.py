@@ -1,9 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all.
+
+What is being made of ``NAME`` stands beside it as ``.NAME.MARK.partial``; the mark says who makes it.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,13 +20,29 @@ def own_mark() -> str:
     return f"{os.getpid()}-{threading.get_ident()}"
 
 
+def own_name(path: Path, kind: str = "partial") -> Path:
+    """Return a temporary name beside `path` that is this thread's."""
+    return path.with_name(f".{path.name}.{own_mark()}.{kind}")
+
+
 def sweep(path: Path) -> None:
-    """Remove what writers of the same output, ``.STEM.MARK.partial.SUFFIX`` beside it, left when they were killed."""
-    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
-        mark = left.name.removeprefix(f".{path.stem}.").split(".")[0]
-        pid = mark.partition("-")[0]
-        if mark == own_mark() or (pid.isdigit() and not _alive(int(pid))):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    """Remove what writers of the same output left beside it when they were killed.
+
+    It lists the folder: for outputs that are made one by one, not for each of very many.
+    """
+    for left in left_behind(path):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def left_behind(path: Path, kind: str = "partial") -> list[Path]:
+    """Return what has temporary names of `path`, given by nobody who is still at work."""
+    found = []
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.{kind}"):
+        mark = left.name[len(path.name) + 2 : -len(kind) - 1]
+        pid = re.fullmatch(r"(\d+)(-\d+)?", mark)  # else it belongs to another file, whose name begins alike
+        if pid and (mark == own_mark() or not _alive(int(pid[1]))):
+            found.append(left)
+    return found
 
 
 def _alive(pid: int) -> bool:
@@ -44,7 +64,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     OSError
         With the file's name, which Python leaves out where a disk is full.
     """
-    partial = path.with_name(f".{path.name}.{own_mark()}.partial")
+    partial = own_name(path)
     try:
         yield partial
         partial.replace(path)

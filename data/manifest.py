@@ -31,6 +31,11 @@ ROW_KEYS = {"id", "path", "sha256", "speaker", "start_s", "end_s", "split", "sta
 AGAIN = "run lipwright preprocess again into a new folder"
 
 
+def source_of(row: Row) -> str:
+    """Return what tells the source of a row from others: its bytes, or where it lies if nobody could read it."""
+    return row["sha256"] or row["path"]
+
+
 class Manifest:
     """The rows of a corpus, by their sources.
 
@@ -89,14 +94,14 @@ class Manifest:
     def hold(self, rows: Iterable[Row]) -> None:
         """Take rows of sources that are not there yet."""
         for row in rows:
-            content = _content(row)
+            content = source_of(row)
             self._sources.setdefault(content, []).append(row)
             self._content_at[row["path"]] = content
         self._in_order = None
 
     def put(self, rows: Sequence[Row]) -> list[Row]:
         """Put rows in place of those of the same sources, by path or by content; return what they take the place of."""
-        contents = {_content(row) for row in rows} | {self._content_at.get(row["path"], "") for row in rows}
+        contents = {source_of(row) for row in rows} | {self._content_at.get(row["path"], "") for row in rows}
         replaced = [row for content in contents for row in self._sources.pop(content, [])]
         for row in replaced:
             self._content_at.pop(row["path"], None)
@@ -134,10 +139,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
-
-
-def _content(row: Row) -> str:
-    return row["sha256"] or row["path"]  # of a file that nobody could read
 
 
 def _lines(path: Path, *, cut_off: bool = False) -> list[Any]:

@@ -16,18 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.data.cache import cache_folder
-from lipwright.data.files import own_mark, sweep
+from lipwright.data.files import own_name, sweep
 from lipwright.data.rows import Store
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Make a folder in the cache's that is gone at the end; those that killed processes of this machine left go first."""
-    stem = (
-        f"scratch-{platform.node().replace('.', '-')}"  # machines may share the cache, and do not know each other's processes
-    )
-    sweep(cache_folder() / stem)
-    folder = cache_folder() / f".{stem}.{own_mark()}.partial"
+    shared = cache_folder() / f"scratch-{platform.node()}"  # machines do not know each other's processes
+    sweep(shared)
+    folder = own_name(shared)
     folder.mkdir()
     try:
         yield folder

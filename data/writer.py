@@ -20,7 +20,7 @@ import numpy as np
 
 from lipwright.data.encoder import ENCODERS, INTRA, Codec, Encoding, Layer, Packets
 from lipwright.data.errors import InputError
-from lipwright.data.files import own_mark, sweep
+from lipwright.data.files import own_name, sweep
 from lipwright.data.media import Media, Yuv
 from lipwright.data.mix import Mix
 from lipwright.data.soundtrack import sound_packets
@@ -101,7 +101,7 @@ class VideoWriter:
         _require_holds(path, encoding.codec)
         sweep(path)
         self.path, self.encoding = path, encoding
-        self._partial = path.with_name(f".{path.stem}.{own_mark()}.partial{path.suffix}")
+        self._partial = own_name(path)
         suffix = path.suffix.lower()
         if not suffix:
             _require_pictures(path)

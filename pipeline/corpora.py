@@ -7,18 +7,19 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lipwright.data.corpus import Corpus
+from lipwright.data.corpus import Corpus, require_idle
 from lipwright.data.errors import CorpusError, require_new
-from lipwright.data.files import own_mark, sweep
-from lipwright.data.manifest import Row
+from lipwright.data.files import left_behind, own_name, sweep
+from lipwright.data.manifest import Row, source_of
 from lipwright.data.sync import CONFIDENT
 from lipwright.pipeline.progress import Progress
-from lipwright.pipeline.tally import by_reason, by_speaker, length_s, many, source, split_s
+from lipwright.pipeline.tally import by_reason, by_speaker, length_s, many, split_s
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def measure_corpora(folders: Iterable[Path | str]) -> dict[str, Any]:
         One of them cannot be read.
     """
     corpora = [Corpus.load(Path(folder)) for folder in folders]
-    each = [_sum_up(_current(corpus)) | _stored(corpus) for corpus in corpora]
+    each = [_sum_up(corpus.current) | _stored(corpus) for corpus in corpora]
     whole, twice = each[0], 0
     if len(corpora) > 1:
         taken, twice = _first_of(corpora)
@@ -130,6 +131,7 @@ def merge_corpora(
         `out` exists and `force` is false.
     """
     out = Path(out).absolute()
+    _clear_up(out)
     require_new(out, force)
     if out.exists() and not (out / "corpus.json").exists():
         raise CorpusError(f"{out} exists and is not a corpus; choose another --out")
@@ -147,8 +149,7 @@ def merge_corpora(
         for row in rows
         if row["status"] == "ok"
     ]
-    sweep(out)
-    partial = out.with_name(f".{out.stem}.{own_mark()}.partial{out.suffix}")
+    partial = own_name(out)
     linked = 0
     try:
         (partial / "clips").mkdir(parents=True)
@@ -160,12 +161,12 @@ def merge_corpora(
                 progress("merge", count, len(clips))
         with merged.alone():
             merged.replace(row for rows in taken for row in rows)
-        _put(partial, out)
+            _put(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return {
         "out": str(out),
-        "sources": len({source(row) for row in merged.rows}),
+        "sources": len({source_of(row) for row in merged.rows}),
         "speakers": len({row["speaker"] for row in merged.usable}),
         "clips": len(clips),
         "seconds": round(length_s(merged.usable), 3),
@@ -192,7 +193,7 @@ def prune_corpus(
     missing
         Also take out what came from videos that are no longer where they were.
     dry_run
-        Change nothing.
+        Change nothing; a corpus that cannot be written to will do.
 
     Returns
     -------
@@ -207,8 +208,12 @@ def prune_corpus(
     """
     from lipwright.pipeline.report import REPORT
 
-    folder, corpus = Path(folder), Corpus.load(Path(folder))
-    with corpus.alone():
+    folder = Path(folder)
+    require_idle(folder)
+    corpus = Corpus.load(folder)
+    temporary = [f for place in (folder, folder / "clips") for f in _files(place) if _is_temporary(f)]
+    freed = _freed(temporary)  # now: who is alone sweeps
+    with nullcontext() if dry_run else corpus.alone():
         _require_speakers(corpus, speakers)
         gone = _gone(corpus) if missing else set()
         own, people = corpus.hash, frozenset(speakers)
@@ -228,8 +233,7 @@ def prune_corpus(
                 log.info("%s: %s", row["path"], reason)
         named = {f"{row['id']}.safetensors" for row in kept if row["status"] == "ok"}
         clips = [f for f in _files(folder / "clips") if f.name.endswith(".safetensors") and f.name not in named]
-        temporary = [f for f in _files(folder) if f.name.startswith(".") and f.name.endswith(".partial")]  # not of clips: alone
-        freed = sum(f.stat().st_size for f in (*clips, *temporary) if f.stat().st_nlink == 1)
+        freed += _freed(clips)
         if not dry_run:
             if reasons:
                 (folder / REPORT).unlink(missing_ok=True)  # first: whatever happens then, nobody is shown any more
@@ -247,11 +251,6 @@ def prune_corpus(
     }
 
 
-def _current(corpus: Corpus) -> list[Row]:
-    own = corpus.hash
-    return [row for row in corpus.rows if row["settings_hash"] == own]
-
-
 def _first_of(corpora: Sequence[Corpus]) -> tuple[list[list[Row]], int]:
     """Take each source from the first corpus that has a clip of it.
 
@@ -263,19 +262,19 @@ def _first_of(corpora: Sequence[Corpus]) -> tuple[list[list[Row]], int]:
         Sources that several of them hold.
     """
     home: dict[str, Corpus] = {}
-    for rows_of in (lambda corpus: corpus.usable, _current):
+    for rows_of in (lambda corpus: corpus.usable, lambda corpus: corpus.current):
         for corpus in corpora:
             for row in rows_of(corpus):
-                home.setdefault(source(row), corpus)
-    taken = [[row for row in _current(corpus) if home[source(row)] is corpus] for corpus in corpora]
-    twice = {source(row) for corpus in corpora for row in _current(corpus) if home[source(row)] is not corpus}
+                home.setdefault(source_of(row), corpus)
+    taken = [[row for row in corpus.current if home[source_of(row)] is corpus] for corpus in corpora]
+    twice = {source_of(row) for corpus in corpora for row in corpus.current if home[source_of(row)] is not corpus}
     return taken, len(twice)
 
 
 def _sum_up(rows: Sequence[Row]) -> dict[str, Any]:
     usable = [row for row in rows if row["status"] == "ok"]
     left = [row for row in rows if row["status"] != "ok" and row["start_s"] is not None]
-    sources = {source(row): row for row in rows}
+    sources = {source_of(row): row for row in rows}
     speakers = by_speaker(usable)
     rates = Counter(row["rate"] for row in sources.values() if row.get("rate"))
     return {
@@ -324,6 +323,15 @@ def _files(folder: Path) -> list[os.DirEntry[str]]:
         return [entry for entry in entries if entry.is_file()]
 
 
+def _is_temporary(file: os.DirEntry[str]) -> bool:
+    return file.name.startswith(".") and file.name.endswith(".partial")
+
+
+def _freed(files: Iterable[os.DirEntry[str]]) -> int:
+    """Return how many bytes are free when files are gone: those that have another name stay."""
+    return sum(file.stat().st_size for file in files if file.stat().st_nlink == 1)
+
+
 def _link(clip: Path, to: Path) -> bool:
     """Give a clip a second name, or where that cannot be, copy it; return whether it was linked."""
     try:
@@ -337,20 +345,31 @@ def _link(clip: Path, to: Path) -> bool:
 
 
 def _put(made: Path, out: Path) -> None:
-    """Give a new corpus its name, if need be in place of another one."""
+    """Give a new corpus its name, if need be in place of another one, which then has that of `made`. We are alone in both."""
     if not out.exists():
         made.rename(out)
         return
+    old = own_name(out, "old")
     with Corpus.load(out).alone():
-        pass  # nobody works on it
-    old = out.with_name(f".{out.name}.{own_mark()}.old")
-    out.rename(old)
-    try:
-        made.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old)
+        try:
+            out.rename(old)
+            made.rename(out)
+        finally:
+            if not out.exists():
+                old.rename(out)
+        old.rename(made)
+
+
+def _clear_up(out: Path) -> None:
+    """Put in order what merges that were killed left: a corpus that was to make way is back if nothing took its place."""
+    for old in left_behind(out, "old"):
+        if not out.exists():
+            old.rename(out)
+            log.warning("%s is back: a merge that was to replace it was killed", out)
+        else:
+            old.rename(own_name(out))
+            sweep(out)
+    sweep(out)
 
 
 def _gone(corpus: Corpus) -> set[str]:

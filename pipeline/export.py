@@ -7,6 +7,7 @@ from typing import Any
 
 from lipwright.data.audio import StoredSpeech
 from lipwright.data.errors import FaceError, InputError, require_new
+from lipwright.data.files import sweep
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe
 from lipwright.data.mouth import Speaker, track_of
@@ -63,6 +64,7 @@ def export_mouth(
         motion = predict_mouth(lipsync, StoredSpeech(probe(audio)), speaker)
     else:
         raise InputError("give either --from-video, or --audio with or without --model")
+    sweep(out)
     motion.save(out)
     return {
         "out": str(out),

@@ -12,7 +12,7 @@ import torch
 
 from lipwright.data.errors import CorpusError, InputError, require_new
 from lipwright.data.features import STEP_HZ
-from lipwright.data.files import whole_file
+from lipwright.data.files import sweep, whole_file
 from lipwright.models.gradient_flow import gradient_flow
 from lipwright.models.lipsync import LipSync
 from lipwright.models.metrics import lag_curve, peak_lag_ms
@@ -79,6 +79,7 @@ def inspect_runs(
         raise InputError(f"{out} names no kind of figure; use .png, .svg or .pdf")
     require_new(out, force)
     looks = [_look(Path(run), None if corpus is None else Path(corpus), device, seed) for run in runs]
+    sweep(out)
     with whole_file(out) as partial:
         _draw(looks, partial, out.suffix[1:].lower())
     return {"runs": looks, "figure": str(out), "elapsed_s": round(time.perf_counter() - began, 3)}

@@ -12,7 +12,7 @@ import numpy as np
 from lipwright.data.corpus import VERSION, Clip, Corpus
 from lipwright.data.errors import CorpusError, MissingPartError, require_new
 from lipwright.data.features import FeatureSettings
-from lipwright.data.files import whole_file
+from lipwright.data.files import sweep, whole_file
 from lipwright.data.manifest import Row
 from lipwright.pipeline.progress import Progress, told_as
 
@@ -93,10 +93,11 @@ def export_corpus(
         raise MissingPartError("writing Parquet needs pyarrow: pip install 'lipwright[parquet]'") from None
     source, out = Corpus.load(Path(corpus)), Path(out)
     require_new(out, force)
-    rows = [row for row in source.rows if row["settings_hash"] == source.hash]
+    rows = source.current
     schema = _schema(source, arrays)
     texts = [name for name, kind in COLUMNS.items() if kind == "string"]  # those repeat; numbers do not
     tell, done = told_as(progress, "export"), 0
+    sweep(out)
     with (
         whole_file(out) as partial,
         pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd", use_dictionary=texts) as writer,
@@ -168,7 +169,12 @@ def _columns(rows: Sequence[Row], schema: pyarrow.Schema) -> list[pyarrow.Array]
     import pyarrow
 
     flat = [row | _split(row) for row in rows]
-    return [pyarrow.array([row.get(name) for row in flat], schema.field(name).type) for name in COLUMNS]
+    return [pyarrow.array([_told(row.get(name)) for row in flat], schema.field(name).type) for name in COLUMNS]
+
+
+def _told(value: Any) -> Any:
+    """Return what Arrow can hold: names of files need not be Unicode."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _split(row: Row) -> dict[str, float | None]:

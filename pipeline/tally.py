@@ -11,11 +11,6 @@ from pathlib import Path
 from lipwright.data.manifest import Row
 
 
-def source(row: Row) -> str:
-    """Return what tells the source of a row from others: its bytes, or where it lies if nobody could read it."""
-    return str(row["sha256"] or row["path"])
-
-
 def length_s(rows: Iterable[Row]) -> float:
     """Return how long segments are together."""
     return float(sum(row["end_s"] - row["start_s"] for row in rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lipwright.data.errors import InputError, require_new
+from lipwright.data.files import own_name, sweep
 from lipwright.models.device import choose_device
 from lipwright.models.lipsync import CONFIG, Config, LipSync
 from lipwright.pipeline.course import FIT_FILE, Course
@@ -124,7 +124,7 @@ def train_model(
         raise InputError(f"{out} holds other files than a model's; choose another --out")
     where = choose_device(device)
     settings, start = starting_point(init, settings, corpora[0])
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = own_name(out)
     with team(where) as ours:
         if ours.size > settings.streams:
             raise InputError(f"{settings.streams} streams cannot be shared by {ours.size} processes; start fewer")
@@ -134,6 +134,7 @@ def train_model(
         record = None
         try:
             if ours.rank == 0:
+                sweep(out)
                 partial.mkdir()
                 for kept in [*out.glob(METRICS_FILE), *out.glob("events.out.tfevents*")] if resume else []:
                     shutil.copy(kept, partial)

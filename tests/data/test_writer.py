@@ -501,8 +501,8 @@ def test_the_name_says_the_codec(name: str, alpha: bool, codec: Codec | None) ->
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path, bars: Make) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = [tmp_path / f".bars.{dead.pid}-1.partial.mp4", tmp_path / f".bars.{os.getppid()}-1.partial.mp4"]
-    other = [tmp_path / f".else.{dead.pid}-1.partial.mp4", tmp_path / ".bars.mine.partial.mp4"]
+    left = [tmp_path / f".bars.mp4.{dead.pid}-1.partial", tmp_path / f".bars.mp4.{os.getppid()}-1.partial"]
+    other = [tmp_path / f".else.mp4.{dead.pid}-1.partial", tmp_path / ".bars.mp4.mine.partial"]
     for file in (*left, *other):
         file.touch()
     bars("25")

@@ -335,6 +335,88 @@ def test_a_merge_is_whole_or_not_at_all(make: Maker, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["one"]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lipwright.pipeline import merge_corpora
+
+left, rename = int(sys.argv[1]), Path.rename
+
+def then_end(path, to):
+    global left
+    rename(path, to)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Path.rename = then_end
+merge_corpora([sys.argv[2]], sys.argv[3], force=True)
+"""
+
+
+@pytest.mark.parametrize("renames", [1, 2, 3])
+def test_a_merge_that_is_killed_while_it_replaces_a_corpus_loses_none(make: Maker, tmp_path: Path, renames: int) -> None:
+    one, old = make("one", [segment(1)]), make("old", [segment(2)])
+    before, new = files(old.folder), files(make("new", [segment(1)]).folder)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(renames), one.folder, old.folder], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert old.folder.exists() == (renames > 1)
+    assert len(list(tmp_path.glob(".old.*"))) == 2 - (renames > 1)
+    with pytest.raises(OutputExistsError, match="old already exists"):
+        merge_corpora([one.folder], old.folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "old", "one"]
+    now = files(old.folder)
+    assert now == before if renames == 1 else now.keys() == new.keys()
+    assert ids(Corpus.load(old.folder).rows) == ids([segment(2 if renames == 1 else 1)])
+    merge_corpora([one.folder], old.folder, force=True)
+    assert ids(Corpus.load(old.folder).rows) == ids([segment(1)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "old", "one"]
+
+
+def test_what_a_living_merge_moved_aside_is_left_to_it(make: Maker, tmp_path: Path) -> None:
+    one, old = make("one", [segment(1)]), make("old", [segment(2)])
+    aside = old.folder.rename(tmp_path / f".old.{os.getppid()}-1.old")
+    merge_corpora([one.folder], old.folder)
+    assert ids(Corpus.load(aside).rows) == ids([segment(2)])
+
+
+def test_nobody_works_on_a_corpus_while_another_takes_its_place(
+    make: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, old = make("one", [segment(1)]), make("old", [segment(2)])
+    rename, seen = Path.rename, []
+
+    def looked_at(path: Path, to: Path) -> Path:
+        for moment in (lambda: None, lambda: rename(path, to)):
+            moment()
+            if old.folder.exists():
+                seen.append(ids(Corpus.load(old.folder).rows))
+                with pytest.raises(CorpusError, match="being worked on"), Corpus.load(old.folder).alone():
+                    pass
+        return to
+
+    monkeypatch.setattr(Path, "rename", looked_at)
+    merge_corpora([one.folder], old.folder, force=True)
+    assert seen == [ids([segment(n)]) for n in (2, 1, 1, 1)]
+    assert files(old.folder).keys() == files(one.folder).keys()
+
+
+def test_a_corpus_is_back_when_none_can_take_its_place(make: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, old = make("one", [segment(1)]), make("old", [segment(2)])
+    before, rename = files(old.folder), Path.rename
+
+    def stop(path: Path, to: Path) -> Path:
+        if path.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        merge_corpora([one.folder], old.folder, force=True)
+    assert files(old.folder) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["old", "one"]
+
+
 # Prune ----------------------------------------------------------------------------------------------------------------
 
 
@@ -349,17 +431,50 @@ def test_what_nobody_can_use_goes_and_nothing_else(make: Maker) -> None:
     for path in [*others, folder / "report.html"]:
         path.write_bytes(b"mine")
     stale_bytes = corpus.clip_path(segment(5)["id"]).stat().st_size
+    (folder / "clips" / ".x-0.safetensors.4711-1.partial").write_bytes(b"half")
     before = files(folder)
-    (folder / "clips" / ".x-0.safetensors.4711-1.partial").touch()  # gone as soon as anybody is alone
     told = prune_corpus(folder, dry_run=True)
     assert files(folder) == before
     report = prune_corpus(folder)
     assert report == told | {"dry_run": False}
     assert (report["rows"], report["reasons"]) == (2, {"other settings": 2})
-    assert (report["clips"], report["temporary"], report["bytes"]) == (3, 1, stale_bytes + 12)
+    assert (report["clips"], report["temporary"], report["bytes"]) == (3, 2, stale_bytes + 16)
     assert Corpus.load(folder).rows == clean.rows
     assert set(files(folder)) == {*files(clean.folder), "notes.txt", "clips/README"}
     assert prune_corpus(folder)["bytes"] == 0
+
+
+def test_a_dry_run_touches_nothing(make: Maker) -> None:
+    corpus = make("corpus", [*MIXED, segment(5, settings_hash="earlier")])
+    folder = corpus.folder
+
+    def everything() -> dict[Path, tuple[Any, ...]]:
+        looks = {path: path.lstat() for path in (folder, *folder.rglob("*"))}
+        return {path: (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in looks.items()}
+
+    corpus._manifest.note([segment(6, speaker="cleo", settings_hash=corpus.hash)])  # of a run that was killed
+    (folder / "clips" / ".x-0.safetensors.4711-1.partial").write_bytes(b"half")
+    for lock in (True, False):
+        before = everything()
+        told = prune_corpus(folder, speakers=["cleo"], dry_run=True)
+        assert everything() == before
+        assert (told["reasons"], told["temporary"]) == ({"other settings": 1, "named speaker": 1}, 1)
+        if lock:
+            (folder / ".lock").unlink()
+    assert prune_corpus(folder, speakers=["cleo"]) == told | {"dry_run": False}
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_dry_run_needs_no_right_to_write(make: Maker) -> None:
+    folder = make("corpus", [*MIXED, segment(5, settings_hash="earlier")]).folder
+    places = [folder, *folder.rglob("*")]
+    for path in places:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        assert prune_corpus(folder, dry_run=True)["rows"] == 1
+    finally:
+        for path in places:
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def test_a_person_is_taken_out(make: Maker) -> None:
@@ -527,6 +642,28 @@ def test_an_export_is_whole_or_not_at_all(make: Maker, tmp_path: Path, monkeypat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.parquet", "corpus"]
     export_corpus(corpus.folder, out, force=True)
     assert read_table(out).num_rows == len(MIXED)
+
+
+def test_names_that_are_not_unicode_are_exported(make: Maker, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    corpus = make("corpus", [segment(1, path="/videos/a\udcff張.mp4", speaker="b\udce9n\ud800")])
+    export_corpus(corpus.folder, tmp_path / "c.parquet")
+    (row,) = read_table(tmp_path / "c.parquet").to_pylist()
+    assert (row["path"], row["speaker"]) == ("/videos/a?張.mp4", "b?n?")
+
+
+def test_what_a_killed_export_left_goes_with_the_next(make: Maker, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    folder, out = make("corpus", MIXED).folder, tmp_path / "c.parquet"
+    script = f"""
+import os, signal
+from lipwright.pipeline import export_corpus
+export_corpus({str(folder)!r}, {str(out)!r}, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert len([p for p in tmp_path.iterdir() if p.name != "corpus"]) == 1
+    export_corpus(folder, out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.parquet", "corpus"]
 
 
 def test_without_pyarrow_it_says_what_to_install(make: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,9 @@ def test_a_predicted_track_lasts_as_long_as_the_sound(
     tmp_path: Path, toy_run: Path, babble: Callable[..., Any], wav: Callable[..., Path]
 ) -> None:
     sound = wav(babble(1.5))
+    (tmp_path / f".track.json.{2**30}-1.partial").touch()  # of a killed process
     report = export_mouth(tmp_path / "track.json", model=toy_run, audio=sound)
+    assert not list(tmp_path.glob(".*"))
     track = load_track(tmp_path / "track.json")
     assert report["steps"] == len(track.xyz) == 151
     assert track.valid.all()
