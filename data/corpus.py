@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from lipwright.data.errors import CorpusError
+from lipwright.data.errors import CorpusError, MissingPartError
 from lipwright.data.features import STEP_HZ, FeatureSettings
 from lipwright.data.files import whole_file
 from lipwright.data.landmarks import TRACKER_VERSION
@@ -55,6 +55,29 @@ def settings_of(features: FeatureSettings) -> dict[str, Any]:
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """Return a short name for settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def need_settings(folder: Path, features: FeatureSettings) -> None:
+    """Make sure that clips that are made here are like all others of a corpus, which may be another machine's.
+
+    Raises
+    ------
+    MissingPartError
+        They would be made with other settings: an extra is missing, say.
+    CorpusError
+        The corpus cannot be seen from here.
+    """
+    try:
+        head = json.loads((folder / "corpus.json").read_text())
+    except OSError as error:
+        raise CorpusError(f"{folder} cannot be seen ({error.strerror}); is its disk there?") from None
+    own, there = json.loads(json.dumps(settings_of(features))), head["settings"]
+    if own != there:
+        names = ", ".join(name for name in own if own[name] != there.get(name))
+        raise MissingPartError(
+            f"this machine would make clips with other settings than the corpus ({names}); "
+            "install the same extras as where lipwright runs"
+        )
 
 
 @dataclass(frozen=True)

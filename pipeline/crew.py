@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
-from multiprocessing import get_context
+from itertools import islice
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ def work_off(
     """Do `work(*job)` for all jobs, in processes of their own, and yield what it returns, as it comes.
 
     A job whose process dies is done again at the end, alone: of several, the one that is killed for want of memory is not
-    always the one that wants it. A single job is done in this process, which it then ends: there are no others to save.
+    always the one that wants it.
 
     Parameters
     ----------
@@ -66,13 +67,8 @@ def work_off(
 
         yield from work_off_on_cluster(work, jobs, given_up=given_up, workers=workers, address=ray)
         return
-    jobs = iter(jobs)
-    few = list(islice(jobs, 2))
-    if len(few) < 2:
-        yield from (work(*job) for job in few)
-        return
     died: list[tuple[Job, str]] = []
-    yield from _work_off(work, chain(few, jobs), workers or os.cpu_count() or 1, died)
+    yield from _work_off(work, jobs, workers or os.cpu_count() or 1, died)
     if died:
         log.warning("what they were at is tried again, one at a time: %d", len(died))
     for job, _ in died:
@@ -155,7 +151,8 @@ class _Worker:
 
 
 def _serve(pipe: Connection, work: Callable[..., Any], log_level: int) -> None:
-    """Do the jobs that come through a pipe, until it is closed, which it is too when our parent is killed."""
+    """Do the jobs that come through a pipe, until it is closed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=log_level, format="%(message)s")
     keep_to_one_core()
     signal.signal(signal.SIGTERM, _leave)
@@ -169,6 +166,13 @@ def _serve(pipe: Connection, work: Callable[..., Any], log_level: int) -> None:
             except Exception as error:
                 error.add_note(f"in a worker:\n{traceback.format_exc()}")
                 said = error
+
+
+def _end_with_parent() -> None:
+    """End this process, whatever it is at, once its parent has ended: that one was killed, and its lock is gone with it."""
+    if (parent := parent_process()) is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def keep_to_one_core() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lipwright.data.audio import Speech, StoredSpeech
 from lipwright.data.cache import cache_folder
-from lipwright.data.corpus import Clip, save_clip, settings_hash, settings_of
+from lipwright.data.corpus import Clip, need_settings, save_clip, settings_hash, settings_of
 from lipwright.data.errors import FaceError, InputError, LipwrightError, MediaError
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db, gain_for
 from lipwright.data.landmarks import FaceTrack, face_track
@@ -95,12 +95,15 @@ def take_in(source: Source, folder: Path, features: FeatureSettings) -> list[Row
     Raises
     ------
     MissingPartError
-        A package or a model is missing.
+        A package or a model is missing, or clips would not be like those of the corpus.
+    CorpusError
+        The corpus cannot be seen.
     OSError
         The corpus or the cache cannot be written: a full disk, say.
     InputError
         The folder of the source is gone.
     """
+    need_settings(folder, features)
     common = _common(source, features)
     frames: int | None = None
     face_rate: float | None = None

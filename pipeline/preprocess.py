@@ -105,7 +105,7 @@ def preprocess_corpus(
         Which face to follow where there are several, out of `lipwright.data.faces.WHICH`; by default such stretches are left
         out.
     workers
-        Processes; by default one a core.
+        Processes; by default one a core. A single source is done in this one.
     ray
         Address of a Ray cluster to share the work out to; its machines see `inputs` and `out` under the same paths.
     features
@@ -137,13 +137,15 @@ def preprocess_corpus(
         given, out = [path.absolute() for path in given], out.absolute()
     sources = find_sources(given, speaker, face)
     if dry_run:
-        plan = [_told(item) for item in make_plan(Corpus.planned(out, features), sources, force=force)]
-        return {"plan": plan, "elapsed_s": round(time.perf_counter() - began, 3)}
+        told = [_told(item) for item in make_plan(Corpus.planned(out, features), sources, force=force)]
+        return {"plan": told, "elapsed_s": round(time.perf_counter() - began, 3)}
     model_path()  # say that the landmark model is missing before any work is done
     corpus = Corpus.create(out, features)
     with corpus.alone():
+        plan = make_plan(corpus, sources, force=force)
         crew = partial(work_off, take_in, given_up=give_up, workers=workers, ray=ray)
-        done, unread = _carry_out(make_plan(corpus, sources, force=force), corpus, features, crew, progress)
+        # Of one source, no others are lost with this process; one of its own would load all libraries again.
+        done, unread = _carry_out(plan, corpus, features, crew if len(plan) > 1 or ray else _here, progress)
         corpus.fold()
         if not is_current(corpus):
             write_report(corpus, {row["path"]: row["sha256"] for row in done})
@@ -160,6 +162,11 @@ def preprocess_corpus(
 def _told(item: Item) -> dict[str, Any]:
     stamp = {name: value for name, value in item.stamp.items() if name == "bytes"}
     return {"path": str(item.source.path), "speaker": item.source.speaker, "state": item.state, "to_do": item.is_work, **stamp}
+
+
+def _here(jobs: Iterable[Job]) -> Generator[list[Row]]:
+    """Do jobs in this process."""
+    yield from (take_in(*job) for job in jobs)
 
 
 def _carry_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -18,8 +19,9 @@ import pytest
 
 from lipwright.data.errors import InputError, LipwrightError, MissingPartError
 from lipwright.data.media import probe
-from lipwright.pipeline import cluster
+from lipwright.pipeline import cluster, preprocess
 from lipwright.pipeline.crew import work_off
+from lipwright.pipeline.intake import ENDED
 from lipwright.pipeline.preprocess import preprocess_corpus
 
 TOIL = """
@@ -46,6 +48,9 @@ def toil(folder, name, deed):
         finally:
             times.with_suffix(".left").touch()
     return name, os.getpid()
+
+def crash(*job):
+    os.kill(os.getpid(), signal.SIGSEGV)
 
 def given_up(folder, name, deed, how):
     return name, how
@@ -135,9 +140,43 @@ def test_jobs_are_read_as_they_are_needed(toil: Any, tmp_path: Path) -> None:
     run.close()
 
 
-def test_a_single_job_is_done_here(work: Any) -> None:
-    assert list(work({"0": ""}, workers=2)) == [("0", os.getpid())]
+def test_a_single_job_too_has_a_process(work: Any) -> None:
+    assert list(work({"0": "dies"}, workers=2)) == [("0", "SIGSEGV")]
     assert list(work({}, workers=2)) == []
+
+
+def test_a_video_that_ends_its_process_is_a_row_also_where_all_others_are_done(
+    toil: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, bad = (tmp_path / f"{name}.mp4" for name in ("done", "bad"))
+    done.write_text("no video")
+    bad.write_text("no video either")
+    preprocess_corpus([done], tmp_path / "corpus")
+    monkeypatch.setattr(preprocess, "take_in", toil.crash)
+    rows = preprocess_corpus([done, bad], tmp_path / "corpus")["clips"]
+    assert {row["path"]: f"{ENDED} (SIGSEGV)" in row["reason"] for row in rows} == {str(done): False, str(bad): True}
+
+
+def test_processes_end_with_their_parent_however_that_ended(toil: Any, tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, toil\n"
+        "from lipwright.pipeline.crew import work_off\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = [(sys.argv[1], name, 'waits') for name in ('0', '1')]\n"
+        "    list(work_off(toil.toil, jobs, given_up=toil.given_up, workers=2))\n"
+    )
+    run = subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE)
+    while not (tmp_path / "0").exists() or not (tmp_path / "1").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.kill()
+    try:
+        run.communicate(timeout=20)  # until nobody is left who could write there
+    except subprocess.TimeoutExpired:
+        for name in ("0", "1"):
+            os.kill(int((tmp_path / name).read_text()), signal.SIGKILL)
+        raise
 
 
 def test_processes_that_do_not_start_are_told(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from lipwright.data.audio import read_speech
 from lipwright.data.corpus import Clip, Corpus
-from lipwright.data.errors import Cancelled, InputError, MissingPartError
+from lipwright.data.errors import Cancelled, CorpusError, InputError, MissingPartError
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.features import FeatureSettings, compute_features
 from lipwright.data.landmarks import FaceTrack
@@ -251,10 +252,24 @@ def test_what_would_happen_to_the_next_source_too_is_raised(
 
 
 def test_a_folder_that_is_gone_is_not_the_fault_of_the_videos_in_it(tmp_path: Path) -> None:
+    folder = Corpus.create(tmp_path / "corpus", FEATURES).folder
     with pytest.raises(InputError, match=r"away cannot be seen; is its disk there\?"):
-        take_in(Source(tmp_path / "away" / "talk.mp4", "somebody"), tmp_path, FEATURES)
-    (row,) = take_in(Source(tmp_path / "talk.mp4", "somebody"), tmp_path, FEATURES)
+        take_in(Source(tmp_path / "away" / "talk.mp4", "somebody"), folder, FEATURES)
+    (row,) = take_in(Source(tmp_path / "talk.mp4", "somebody"), folder, FEATURES)
     assert row["status"] == "rejected"
+    with pytest.raises(CorpusError, match=r"elsewhere cannot be seen .*; is its disk there\?"):
+        take_in(Source(tmp_path / "talk.mp4", "somebody"), tmp_path / "elsewhere", FEATURES)
+
+
+def test_a_machine_that_would_make_other_clips_makes_none_and_says_why(
+    talk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("silero_vad", reason="silero-vad is not installed; pip install 'lipwright[voice]'")
+    folder = Corpus.create(tmp_path / "corpus", FEATURES).folder
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    with pytest.raises(MissingPartError, match=r"other settings than the corpus \(voices\); install the same extras"):
+        take_in(Source(talk.path, "somebody"), folder, FEATURES)
+    assert list((folder / "clips").iterdir()) == []
 
 
 def test_a_source_that_ends_its_process_is_a_row_that_tells_how(talk: Any, tmp_path: Path) -> None:

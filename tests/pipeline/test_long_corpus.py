@@ -20,7 +20,7 @@ from lipwright.pipeline.settings import TrainSettings
 Maker = Callable[..., Path]
 
 MOST_MB = 40
-"""Anonymous memory that 25 minutes of footage may take beyond what one minute takes; their arrays are 400 MB."""
+"""Anonymous memory that 25 minutes of footage may take beyond what one minute takes; read into memory, they are 200 MB."""
 
 CHILD = """
 import sys
