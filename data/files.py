@@ -22,7 +22,7 @@ def sweep(path: Path) -> None:
         mark = left.name.removeprefix(f".{path.stem}.").split(".")[0]
         pid = mark.partition("-")[0]
         if mark == own_mark() or (pid.isdigit() and not _alive(int(pid))):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

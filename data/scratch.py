@@ -20,14 +20,20 @@ from lipwright.data.files import own_mark, sweep
 from lipwright.data.rows import Store
 
 
+def _stem() -> str:
+    """Machines may share the cache, and do not know each other's processes."""
+    return f"scratch-{platform.node().replace('.', '-')}"
+
+
+def sweep_scratch() -> None:
+    """Remove the folders that killed processes of this machine left."""
+    sweep(cache_folder() / _stem())
+
+
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a folder in the cache's that is gone at the end; those that killed processes of this machine left go first."""
-    stem = (
-        f"scratch-{platform.node().replace('.', '-')}"  # machines may share the cache, and do not know each other's processes
-    )
-    sweep(cache_folder() / stem)
-    folder = cache_folder() / f".{stem}.{own_mark()}.partial"
+    """Make a folder in the cache's that is gone at the end."""
+    folder = cache_folder() / f".{_stem()}.{own_mark()}.partial"
     folder.mkdir()
     try:
         yield folder
