@@ -31,7 +31,7 @@ def sweep(path: Path) -> None:
     It lists the folder: for outputs that are made one by one, not for each of very many.
     """
     for left in left_behind(path):
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def left_behind(path: Path, kind: str = "partial") -> list[Path]:

@@ -20,12 +20,20 @@ from lipwright.data.files import own_name, sweep
 from lipwright.data.rows import Store
 
 
+def _shared() -> Path:
+    """Machines may share the cache, and do not know each other's processes."""
+    return cache_folder() / f"scratch-{platform.node()}"
+
+
+def sweep_scratch() -> None:
+    """Remove the folders that killed processes of this machine left."""
+    sweep(_shared())
+
+
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a folder in the cache's that is gone at the end; those that killed processes of this machine left go first."""
-    shared = cache_folder() / f"scratch-{platform.node()}"  # machines do not know each other's processes
-    sweep(shared)
-    folder = own_name(shared)
+    """Make a folder in the cache's that is gone at the end."""
+    folder = own_name(_shared())
     folder.mkdir()
     try:
         yield folder

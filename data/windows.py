@@ -4,8 +4,8 @@
 from chunk to chunk is one that it will meet in use. At a clip's end a stream starts anew, near the start of another. So
 every second of the corpus is heard about equally often. A clip no longer than a chunk is always heard from its start.
 
-What the streams will hear is drawn ahead, for many training steps, as three numbers a chunk. They are moved to the device
-once, and spread out to steps there: nothing crosses over in a training step.
+What the streams will hear is drawn ahead, for many training steps, as three numbers a chunk. They are moved to where the
+sequences are and spread out to steps there: where the whole set lives on the device, nothing crosses over in a training step.
 """
 
 from __future__ import annotations

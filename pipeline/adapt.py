@@ -17,7 +17,7 @@ import torch
 from lipwright.models.baselines import NormalEquations
 from lipwright.models.lipsync import MOST_LEAD_STEPS, LipSync
 from lipwright.models.metrics import lag_curve
-from lipwright.pipeline.sequences import MOST_STEPS, Sequence, an_hour, apertures, arrays
+from lipwright.pipeline.sequences import Sequence, an_hour, apertures, arrays
 
 PENALTIES = (3000.0, 30.0, 100.0, 300.0, 1000.0, 10_000.0, 30_000.0, np.inf)
 """Of the ridge, the usual one first; with the last, the read-out stays as it was. `docs/base.md`."""
@@ -34,7 +34,7 @@ def find_lead(base: LipSync, sequences: Several[Sequence]) -> int:
     base
         It hears both ways; another network has learned its delay, and keeps it.
     sequences
-        The first hour of them is heard.
+        An hour of them is heard.
 
     Returns
     -------
@@ -44,8 +44,7 @@ def find_lead(base: LipSync, sequences: Several[Sequence]) -> int:
     own = base.config
     if own.direction == "forward":
         return 0
-    lengths = np.cumsum([len(s.features) for s in sequences])
-    said, measured, valid = apertures(base, list(sequences[: 1 + int(np.searchsorted(lengths, MOST_STEPS))]))
+    said, measured, valid = apertures(base, an_hour(sequences))
     curve = lag_curve(said, measured, valid)
     leads = {lead: r for lead, r in enumerate(curve, own.lead_steps - len(curve) // 2) if r is not None}
     close = [lead for lead in leads if abs(lead) <= MOST_LEAD_STEPS]

@@ -42,7 +42,7 @@ BLOCK = 10_000
 """Steps of the corpus that are looked at together."""
 
 GPU_SHARE = 0.5
-"""Of a GPU's free memory, for what is learned from; with more, it stays on disk, and chunks are moved."""
+"""Of a GPU's free memory, for what is learned from; if that is more, it stays on disk, and chunks are moved."""
 
 DIVERGED = 100.0
 """A training has diverged when its loss is so many times that of always saying the mean mouth."""
@@ -60,7 +60,7 @@ class Validation:
         for s in self._sequences:
             said, measured = self._model.predict(s.features)[s.valid], s.shapes[s.valid]
             ours, theirs = (self._model.project(torch.from_numpy(x).to(self._model.pca_mean)) for x in (said, measured))
-            error += float((ours - theirs).square().mean(1).sum(dtype=torch.float64))
+            error += float((ours - theirs).square().mean(1).cpu().sum(dtype=torch.float64))  # not every device has it
             openings.add(*(aperture(self._placed(s, x)) for x in (said, measured)))
         return error / openings.count, openings.value
 
@@ -299,7 +299,8 @@ class Fit:
             with torch.no_grad():
                 torch._foreach_lerp_(averages, parameters, 1 - settings.averaging)
             totals += torch.stack([loss.detach() / members, norm / (team.size * members**0.5)])
-        loss_sum, norm_sum = team.total(totals).tolist()  # the one time in an epoch that the host waits for the device
+        # Where the whole set lives on the device, this is the one time in an epoch that the host waits for it.
+        loss_sum, norm_sum = team.total(totals).tolist()
         return loss_sum / self.steps_per_epoch, norm_sum / self.steps_per_epoch
 
     def _draw(self, streams: Streams) -> Iterator[Lessons]:
@@ -350,9 +351,18 @@ class Fit:
 def _moved(columns: list[np.ndarray], device: torch.device) -> list[torch.Tensor]:
     """Move mapped arrays to a device, if it has room for them."""
     tensors = [torch.from_numpy(column) for column in columns]
-    if device.type == "cuda" and sum(t.nbytes for t in tensors) > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return tensors
-    return [t.to(device) for t in tensors]
+    return [t.to(device) for t in tensors] if sum(t.nbytes for t in tensors) <= _room(device) else tensors
+
+
+def _room(device: torch.device) -> float:
+    """Return how many bytes of a device may hold what is learned from."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch holds and nobody uses would count as taken
+        return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        torch.mps.empty_cache()
+        return GPU_SHARE * (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return math.inf  # the processor reads mapped arrays where they are
 
 
 class Mix:

@@ -7,23 +7,19 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from lipwright.data.articulation import CLASSES
-from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.augment import Variant, hush, vary
 from lipwright.data.cache import cached_path, prune
 from lipwright.data.corpus import Clip, Corpus
 from lipwright.data.errors import CorpusError
-from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, gain_for
+from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, gain_for
 from lipwright.data.files import whole_file
 from lipwright.data.manifest import Row
 from lipwright.data.mouth import LEAST_SCALE, Speaker, aperture, interpolate, measure_speaker
@@ -51,11 +47,8 @@ RESTING_SHARE = 0.05
 LEAST_HUSHED_S = 300.0
 """Of every clip there are versions with silences in it, and without any speech: of each kind, enough for so long in all."""
 
-MOST_VARIED_S = 3600.0
-"""Of a longer corpus not every clip has versions, but so much of it, evenly spread: they are heard the more often."""
-
 MOST_STEPS = 360_000
-"""What is linear is fitted on so many at most, an hour."""
+"""Of a longer corpus, an hour is enough to fit what is linear on, and to make versions of: they are heard the more often."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +63,8 @@ class Sequence:
     blendshapes : ndarray, shape (T, 52), float32
     valid : ndarray, shape (T,), bool
     speaker
-    sound
-        Reads what the features were computed from, (N,) float32; sample 0 stands at step 0.
+    sound : ndarray, shape (N,), int16
+        What the features were computed from, at 16 kHz; sample 0 stands at step 0. Empty where no versions will be made.
     phones : ndarray, shape (T, C), float32
         Which class of sound is heard, 1 in its column; C is 0 where nobody knows.
     weight
@@ -85,7 +78,7 @@ class Sequence:
     blendshapes: np.ndarray
     valid: np.ndarray
     speaker: Speaker
-    sound: Callable[[], np.ndarray]
+    sound: np.ndarray
     phones: np.ndarray
     weight: float = 1.0
     held_out: bool = False
@@ -104,12 +97,13 @@ def load_sequences(*corpora: Corpus, team: Team = ALONE) -> tuple[list[Sequence]
     Raises
     ------
     CorpusError
-        A corpus holds no usable clip, or a clip is missing or broken.
+        A corpus holds no usable clip, or a clip is missing or broken; or machines see different corpora.
     """
-    spans: Iterable[Sequence] = ()
     mean_scale = 0.0
     names = ", ".join(str(corpus.folder) for corpus in corpora)
-    if team.local_rank == 0:
+
+    def spans() -> Iterator[Sequence]:
+        nonlocal mean_scale
         for corpus in corpora:
             _require_usable(corpus)
         rows, twice = pooled(corpora)
@@ -120,8 +114,12 @@ def load_sequences(*corpora: Corpus, team: Team = ALONE) -> tuple[list[Sequence]
         if not scales:
             raise CorpusError(f"{names}: nobody speaks in it (apertures vary by less than {LEAST_SCALE})")
         mean_scale = float(np.mean(scales))
-        spans = _spans(rows, speakers, mean_scale)
-    sequences, mean_scale = stored(spans, team), team.told_here(mean_scale)
+        yield from _spans(rows, speakers, mean_scale)
+
+    sequences, mean_scale = stored(spans(), team), team.told_here(mean_scale)
+    heard = [[row["sha256"] for _, row in pooled(corpora)[0]], [len(s.features) for s in sequences]]
+    if not team.agrees(hashlib.sha256(json.dumps(heard).encode()).hexdigest()):
+        raise CorpusError(f"{names} holds other clips for some of the processes than for others; give every machine the same")
     train, held_out = ([s for s in sequences if s.held_out == part] for part in (False, True))
     if not train:
         raise CorpusError(f"{names} shows less than a second of mouth to train on; add longer footage")
@@ -169,43 +167,44 @@ def _spans(rows: list[tuple[Corpus, Row]], speakers: dict[str, Speaker], mean_sc
                 start, end = (round((second - row["start_s"]) * STEP_HZ) for second in span)
                 cut = slice(start, end)
                 if track.valid[cut].sum() >= LEAST_VALID_STEPS:
-                    sound = partial(_sound, corpus.clip_path(row["id"]), start, end)
+                    sound = clip.audio[start * HOP : end * HOP]
                     parts = (clip.features[cut], shapes[cut], blendshapes[cut], track.valid[cut])
                     silent = np.zeros((len(clip.features[cut]), 0), np.float32)
                     yield Sequence(*parts, track.speaker, sound, silent, held_out=part == "validation")
 
 
-def _sound(path: Path, start: int, end: int) -> np.ndarray:
-    """Read the sound of some steps of a clip, (N,) float32."""
-    from safetensors import safe_open
-
-    with safe_open(path, "np") as file:
-        samples = file.get_slice("audio")[start * SAMPLE_RATE_HZ // STEP_HZ : end * SAMPLE_RATE_HZ // STEP_HZ]
-    return samples / np.float32(32768)
-
-
 def stored(sequences: Iterable[Sequence], team: Team = ALONE) -> list[Sequence]:
     """Move the arrays of sequences to disk, one sequence after another; the first process of a machine goes through them."""
-    lengths, kept = [0], []
+    lengths: list[list[int]] = []
+    kept: list[Sequence] = []
 
     def pieces() -> Iterator[list[np.ndarray]]:
         for s in sequences:
-            lengths.append(len(s.features))
-            kept.append(_with_arrays(s, [array[:0].copy() for array in _arrays_of(s)]))
-            yield _arrays_of(s)
+            own = _arrays_of(s)
+            lengths.append([len(array) for array in own])
+            kept.append(_with_arrays(s, [array[:0].copy() for array in own]))
+            yield own
 
     columns = team.joined(pieces())
     lengths, kept = team.told_here((lengths, kept))
-    cuts = [slice(*ends) for ends in pairwise(np.cumsum(lengths).tolist())]
-    return [_with_arrays(s, [column[cut] for column in columns]) for s, cut in zip(kept, cuts, strict=True)]
+    ends = np.cumsum(lengths, axis=0).tolist()
+    return [
+        _with_arrays(s, [column[end - n : end] for column, n, end in zip(columns, *cuts, strict=True)])
+        for s, *cuts in zip(kept, lengths, ends, strict=True)
+    ]
 
 
 def _arrays_of(s: Sequence) -> list[np.ndarray]:
-    return [s.features, s.shapes, s.blendshapes, s.valid, s.phones]
+    return [s.features, s.shapes, s.blendshapes, s.valid, s.phones, s.sound]
 
 
 def _with_arrays(s: Sequence, a: list[np.ndarray]) -> Sequence:
-    return replace(s, features=a[0], shapes=a[1], blendshapes=a[2], valid=a[3], phones=a[4])
+    return replace(s, features=a[0], shapes=a[1], blendshapes=a[2], valid=a[3], phones=a[4], sound=a[5])
+
+
+def _samples(s: Sequence) -> np.ndarray:
+    """Return the sound of a sequence, (N,) float32."""
+    return s.sound / np.float32(32768)
 
 
 def an_hour(sequences: Several[Sequence]) -> Several[Sequence]:
@@ -226,7 +225,7 @@ def _blendshapes(clip: Clip) -> np.ndarray:
 
 def vary_sequence(sequence: Sequence, kinds: tuple[str, ...], settings: FeatureSettings, seed: int) -> Sequence:
     """Return a sequence as it sounds otherwise (`lipwright.data.augment.vary`); its features are cached."""
-    sound = sequence.sound()
+    sound = _samples(sequence)
     key = hashlib.sha256(sound.tobytes())
     key.update(json.dumps([settings.to_dict(), kinds, seed]).encode())
     path = cached_path("variants", f"{key.hexdigest()[:32]}.npz")
@@ -248,13 +247,12 @@ def vary_sequence(sequence: Sequence, kinds: tuple[str, ...], settings: FeatureS
         interpolate(steps, series, sequence.valid, then, longest_gap_s=1)[0]
         for series in (sequence.blendshapes, sequence.phones)
     )
-    features = features[: len(then)]
-    return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid, phones=phones)
+    return _with_arrays(sequence, [features[: len(then)], shapes, blendshapes, valid, phones, sequence.sound[:0]])
 
 
 def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, whole: bool) -> Sequence:
     """Return a sequence in which speech gives way to silence or noise and the mouth closes (`lipwright.data.augment.hush`)."""
-    samples, spans_s = hush(sequence.sound(), np.random.default_rng(seed), whole=whole)
+    samples, spans_s = hush(_samples(sequence), np.random.default_rng(seed), whole=whole)
     features = compute_features(samples, settings)[: len(sequence.features)]
     shapes, blendshapes, valid, phones = (
         series.copy() for series in (sequence.shapes, sequence.blendshapes, sequence.valid, sequence.phones)
@@ -273,7 +271,7 @@ def hush_sequence(sequence: Sequence, settings: FeatureSettings, seed: int, *, w
         shapes[inner] = 0
         blendshapes[inner] = sequence.blendshapes[resting].mean(0)
         phones[inner] = np.arange(phones.shape[1]) == CLASSES.index("rest")
-    return replace(sequence, features=features, shapes=shapes, blendshapes=blendshapes, valid=valid, phones=phones)
+    return _with_arrays(sequence, [features, shapes, blendshapes, valid, phones, sequence.sound[:0]])
 
 
 def heard_in_training(
@@ -286,23 +284,20 @@ def heard_in_training(
 
 
 def _versions(sequences: list[Sequence], settings: TrainSettings, features: FeatureSettings) -> Iterator[Sequence]:
-    """Make varied and hushed versions of every n-th sequence, of each for a small corpus."""
-    all_steps = sum(len(s.features) for s in sequences)
-    chosen = list(enumerate(sequences))[:: math.ceil(all_steps / (MOST_VARIED_S * STEP_HZ))]
-    own_steps = sum(len(s.features) for _, s in chosen)
-    more = all_steps / own_steps  # so that they have their share of the time
-    hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / own_steps)
-    for number, s in chosen:
+    """Make varied and hushed versions of each sequence of a small corpus, of an hour of a larger one."""
+    chosen = an_hour(sequences)
+    hushes = math.ceil(LEAST_HUSHED_S * STEP_HZ / sum(len(s.features) for s in chosen))
+    for number, s in enumerate(chosen):
         if settings.augment and settings.augmented_share:
             share = settings.augmented_share / settings.variants
             for k in range(settings.variants):
                 varied = vary_sequence(s, settings.augment, features, seed=settings.variants * number + k)
-                yield replace(varied, weight=more * share)
+                yield replace(varied, weight=s.weight * share)
         if settings.hushed_share:
             for whole in (False, True):
                 for k in range(hushes):
                     hushed = hush_sequence(s, features, seed=hushes * number + k, whole=whole)
-                    yield replace(hushed, weight=more * settings.hushed_share / (2 * hushes))
+                    yield replace(hushed, weight=s.weight * settings.hushed_share / (2 * hushes))
 
 
 def arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -328,7 +323,7 @@ def arrays(model: LipSync, sequence: Sequence) -> tuple[np.ndarray, np.ndarray, 
     return model.standardise(features).cpu().numpy(), wanted.cpu().numpy(), sequence.valid
 
 
-def apertures(model: LipSync, sequences: list[Sequence]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def apertures(model: LipSync, sequences: Several[Sequence]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return how far mouths open as a model says and as measured, and where they were seen, (N,) each.
 
     Sequences lie end to end, each with `gap` after it.

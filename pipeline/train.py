@@ -42,6 +42,11 @@ def _require_same(run: Path, config: Config, settings: TrainSettings, start: Sta
     if begun.training.get("init_sha256") != start.sha256:
         raise InputError(f"the model that {run} was started from has changed ({was}); train anew to another --out")
     if [s["sha256"] for s in begun.sources] != [s["sha256"] for s in config.sources]:  # their order, too, is that of learning
+        if begun.corpora == config.corpora:
+            changed = ", ".join(begun.corpora)
+            raise InputError(
+                f"{changed} has changed since {run} was begun (videos added, taken out, or moved); train anew to another --out"
+            )
         one, all_of_it = ("another corpus", "that") if len(begun.corpora) == 1 else ("other corpora", "those, in this order")
         was = ", ".join(begun.corpora)
         raise InputError(f"{run} was trained on {one} ({was}); resume with {all_of_it}, or train anew to another --out")

@@ -10,6 +10,7 @@ Prints a line of JSON for each length.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -52,7 +53,7 @@ def repeat(corpus: Corpus, folder: Path, hours: float) -> float:
             if length_s >= hours * 3600:
                 longer.add(rows)
                 return length_s / 3600
-            sha256 = f"{k:08x}{row['sha256'][8:]}"
+            sha256 = hashlib.sha256(f"{k} {row['sha256']}".encode()).hexdigest()
             name = f"{sha256[:12]}-{row['id'].split('-', 1)[1]}"
             os.link(corpus.clip_path(row["id"]), longer.clip_path(name))
             rows.append(row | {"id": name, "sha256": sha256, "path": f"{k}-{row['path']}", "speaker": f"{row['speaker']} {k}"})

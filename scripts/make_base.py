@@ -80,11 +80,6 @@ def lend(lips: Lips, speaker: Speaker) -> None:
     _lips, _speaker = lips, speaker
 
 
-def unheard() -> np.ndarray:
-    """Return no sound: what was read of it is not varied any more, and need not be sent."""
-    return np.zeros(0, np.float32)
-
-
 def read(task: tuple[int, int]) -> Sequence:
     """Make one recital, of a number and a seed, what a network can learn from."""
     number, seed = task
@@ -95,11 +90,12 @@ def read(task: tuple[int, int]) -> Sequence:
     shapes = _speaker.normalise(_lips.points(articulate(recital.phones, times_s)), 1.0)
     sounds = np.eye(len(CLASSES), dtype=np.float32)[sounding(recital.phones, times_s)]
     none = np.zeros((len(features), 0), np.float32)
-    sequence = Sequence(features, shapes, none, np.ones(len(features), bool), _speaker, lambda: recital.samples, sounds)
+    sound = recital.samples * np.float32(32768)  # as loud as 16 bits, and as fine as it was
+    sequence = Sequence(features, shapes, none, np.ones(len(features), bool), _speaker, sound, sounds)
     if rng.random() < HUSHED:
         whole = bool(rng.random() < WHOLE)
         sequence = hush_sequence(sequence, FeatureSettings(), int(rng.integers(2**31)), whole=whole)
-    return replace(sequence, sound=unheard)
+    return replace(sequence, sound=sound[:0])  # it is not varied any more, and need not be sent
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lipwright.data.files import own_mark
-from lipwright.data.scratch import joined, mapped, scratch_folder
+from lipwright.data.scratch import joined, mapped, scratch_folder, sweep_scratch
 
 
 @pytest.fixture
@@ -78,6 +78,6 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_uses_stays(cache:
     for other in (left, used):
         other.mkdir()
         (other / "0").write_bytes(b"rows")
-    with scratch_folder():
-        assert not left.exists()
-        assert (used / "0").exists()
+    sweep_scratch()
+    assert not left.exists()
+    assert (used / "0").exists()

@@ -13,9 +13,10 @@ import torch
 from lipwright.data.corpus import Corpus
 from lipwright.data.features import FeatureSettings
 from lipwright.models.lipsync import MOST_LEAD_STEPS, LipSync
+from lipwright.pipeline import sequences as module
 from lipwright.pipeline.adapt import KEPT, PENALTIES, choose_penalty, find_lead, fit_read_out, take_over
 from lipwright.pipeline.course import build_model
-from lipwright.pipeline.sequences import Sequence, load_sequences
+from lipwright.pipeline.sequences import Sequence, an_hour, load_sequences
 from lipwright.pipeline.settings import TrainSettings
 
 Maker = Callable[..., Path]
@@ -107,6 +108,16 @@ def test_the_lead_of_a_mouth_is_found(toy_corpus: Maker, tmp_path: Path, lead: i
     base, sequences = made(toy_corpus(tmp_path / "corpus", (8.0, 20.0)), SMALL, lead_steps=own)
     alone = made(toy_corpus(tmp_path / "again", (8.0, 20.0)), SMALL)[0]
     assert find_lead(base, [moved(s, alone, lead) for s in sequences]) == lead
+
+
+def test_of_a_long_corpus_what_is_drawn_tells_the_lead(
+    toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_STEPS", 1500)
+    base, sequences = made(toy_corpus(tmp_path / "corpus", (8.0,) * 8), SMALL)
+    drawn = [any(s.features is t.features for t in an_hour(sequences)) for s in sequences]
+    assert not all(drawn[:2])
+    assert find_lead(base, [moved(s, base, 5 if heard else -5) for s, heard in zip(sequences, drawn, strict=True)]) == 5
 
 
 def test_a_lead_beyond_bounds_is_no_lead(toy_corpus: Maker, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_two_corpora_are_the_sequences_of_both(two: list[Path]) -> None:
         for ours, theirs in zip(whole, [s for own in apart for s in own[part]], strict=True):
             np.testing.assert_array_equal(ours.features, theirs.features)
             np.testing.assert_array_equal(ours.valid, theirs.valid)
-            np.testing.assert_array_equal(ours.sound(), theirs.sound())
+            np.testing.assert_array_equal(ours.sound, theirs.sound)
             np.testing.assert_allclose(ours.shapes, theirs.shapes, atol=1e-6)
     assert min(apart[0][2], apart[1][2]) <= scale <= max(apart[0][2], apart[1][2])
 

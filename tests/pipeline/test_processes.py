@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from lipwright.data.cache import cache_folder
+from lipwright.data.files import own_mark
+from lipwright.data.scratch import scratch_folder
 from lipwright.pipeline.course import FIT_FILE
+from lipwright.pipeline.processes import team
 from lipwright.pipeline.record import METRICS_FILE
 from lipwright.pipeline.settings import TrainSettings
 from lipwright.pipeline.train import train_model
@@ -108,16 +112,83 @@ def test_of_several_processes_one_speaks(toy_corpus: Maker, tmp_path: Path) -> N
     corpus = toy_corpus(tmp_path / "corpus")
     lipwright = str(Path(sys.executable).parent / "lipwright")
     train = ("--no-python", lipwright, "train", str(corpus), "--out", str(tmp_path / "run"), "--json", "--device", "cpu")
-    done = torchrun(*train, "--epochs", "2", "--hidden", "8")
+    train += ("--init", "none", "--hidden", "8", "--layers", "1", "--epochs", "2")
+    done = torchrun(*train)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs"] in (1, 2)
-    more = torchrun(*train, "--epochs", "2", "--hidden", "8", "--resume")
+    more = torchrun(*train, "--resume")
     assert more.returncode == 0, more.stderr
     assert len((tmp_path / "run" / METRICS_FILE).read_text().splitlines()) == 2 + json.loads(done.stdout)["epochs"]
     again = torchrun(*train)
     assert again.returncode != 0
     assert "already exists" in again.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "run"]
+
+
+WAITS = """
+import sys, time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+import torch
+from torch import distributed
+from lipwright.data.corpus import Corpus
+from lipwright.data.errors import CorpusError
+from lipwright.pipeline.processes import team
+from lipwright.pipeline.sequences import load_sequences
+
+begin = distributed.init_process_group
+distributed.init_process_group = lambda kind: begin(kind, timeout=timedelta(seconds=1))
+folder, said = Path(sys.argv[1]), []
+with team(torch.device("cpu")) as ours:
+    for name, machines in (("broken", 1), ("whole", 1), ("whole", 2), ("other", 2)):
+        seen = folder / ("whole" if name == "other" and ours.rank == 0 else name)
+        try:
+            load_sequences(Corpus.load(seen), team=replace(ours, local_rank=0) if machines == 2 else ours)
+            said.append("read")
+        except CorpusError as error:
+            said.append(str(error))
+    late = ours.rank == 0
+    time.sleep(2 * late)
+    said.append(ours.told(ours.rank))
+    ours.wait()
+    time.sleep(2 * late)
+    try:
+        ours.total(torch.ones(1))
+    except RuntimeError:
+        said.append("too late")
+    (folder / str(ours.rank)).write_text("\\n".join(map(str, said)))
+    ours.wait()
+"""
+
+
+def test_processes_share_errors_and_wait_for_work_alone(toy_corpus: Maker, tmp_path: Path) -> None:
+    for name, seed in (("broken", 0), ("whole", 0), ("other", 0)):
+        toy_corpus(tmp_path / name, (12.0,) if name == "other" else (11.0,), seed=seed)
+    (clip,) = (tmp_path / "broken" / "clips").iterdir()
+    clip.write_bytes(clip.read_bytes()[:5000])
+    script = tmp_path / "read.py"
+    script.write_text(WAITS)
+    done = torchrun(str(script), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for rank in "01":
+        broken, *whole, other, first, late = (tmp_path / rank).read_text().splitlines()
+        assert clip.name in broken
+        assert "run lipwright preprocess again" in broken
+        assert whole == ["read", "read"]
+        assert "give every machine the same" in other
+        assert (first, late) == ("0", "too late")
+
+
+def test_what_killed_processes_left_goes_with_the_next_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIPWRIGHT_CACHE", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with scratch_folder() as folder:
+        left = folder.rename(tmp_path / folder.name.replace(own_mark(), f"{dead.pid}-1"))
+    with team(torch.device("cpu")) as ours:
+        assert ours.size == 1
+        assert not left.exists()
 
 
 def test_more_processes_than_streams_are_refused(toy_corpus: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

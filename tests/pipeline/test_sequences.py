@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from lipwright.data.articulation import CLASSES
 from lipwright.data.cache import cache_folder
 from lipwright.data.corpus import Corpus
-from lipwright.data.features import STEP_HZ, FeatureSettings
+from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features
 from lipwright.models.metrics import lag_ms, pearson
 from lipwright.pipeline.sequences import (
     CLOSING_S,
@@ -41,9 +42,24 @@ def opening(sequence: Sequence) -> np.ndarray:
 
 
 def test_a_sequence_is_its_sound(sequence: Sequence) -> None:
-    assert len(sequence.sound()) == 160 * len(sequence.features)
+    assert len(sequence.sound) == 160 * len(sequence.features)
+    heard = compute_features(sequence.sound / np.float32(32768), SETTINGS)[: len(sequence.features)]
+    np.testing.assert_allclose(heard[:-3, :13], sequence.features[:-3, :13], atol=2.0)
     assert sequence.blendshapes.shape == (len(sequence.features), 52)
     assert np.allclose(sequence.blendshapes[:, 7], opening(sequence) / np.ptp(opening(sequence)), atol=0.1)
+
+
+def test_what_was_read_needs_the_corpus_no_more(toy_corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = toy_corpus(tmp_path / "corpus", (8.0, 9.0))
+    settings = TrainSettings(augment=("gain",), variants=1, augmented_share=0.25, hushed_share=0.2)
+    train, held_out, _ = load_sequences(Corpus.load(folder))
+    before = heard_in_training(train + held_out, settings, SETTINGS)
+    shutil.rmtree(folder)
+    toy_corpus(folder, (8.0, 9.0), seed=1)  # others, under the same names
+    after = heard_in_training(train + held_out, settings, SETTINGS)
+    assert len(after) == len(before)
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_array_equal(two.features, one.features)
 
 
 @pytest.mark.parametrize("kinds", [("tempo",), ("tract",), ("noise", "reverb"), ("gain", "band", "tempo", "tract")])
