@@ -145,7 +145,7 @@ def _flow(model: LipSync, sequences: list[Sequence], rng: np.random.Generator) -
         said = member(x)[0][:, formed if model.config.lookahead_ms is None else -1]  # ŷ_T
     # The past ends where the output is formed: a network that only hears the past goes on to the end of the look-ahead.
     past = x if model.config.direction == "forward" else x[:, : formed + 1]
-    return np.median(gradient_flow(member, past, 2 * (said - y) / y.shape[1]).double().cpu().numpy(), axis=0)
+    return np.median(gradient_flow(member, past, 2 * (said - y) / y.shape[1]).cpu().double().numpy(), axis=0)
 
 
 def _lags(model: LipSync, sequences: list[Sequence]) -> tuple[list[float | None], list[float | None]]:
