@@ -62,7 +62,7 @@ WAYS = {
     "empty": r"is empty \(0 bytes\)",
     "noise": r"cannot be read as video or audio",
     "no index": r"cannot be read as video or audio",
-    "cut off": r"never shows a face for 2 s .*1 shot",
+    "cut off": r"never shows a face for 2 s .*it has [01]\.\d s",
     "no sound": r"has no audio stream",
     "no picture": r"has no video stream",
     "silent": r"is silent",

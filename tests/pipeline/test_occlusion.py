@@ -52,7 +52,10 @@ def test_a_thing_before_the_chin_is_found_where_it_is(
         y, x = np.mgrid[box[1] : box[3] : 2, box[0] : box[2] : 2]
         away = np.hypot(x - centre[0], y - centre[1])
         assert free[away < 0.5 * radius].max() < 0.3
-        assert free[away > 2 * radius].min() > 0.9
+        far = free[away > 2 * radius]
+        # The hidden part's soft edge touches this border, at one sample more or less as processors round the landmarks.
+        assert np.quantile(far, 0.001) > 0.95
+        assert far.min() > 0.8
 
 
 def test_what_stands_before_the_mouth_keeps_its_samples(
