@@ -273,27 +273,29 @@ def parent_of(pid: int) -> int:
 def test_a_machine_that_is_lost_takes_no_job_along_and_a_run_that_is_left_ends_cleanly(
     work: Any, machines: Any, tmp_path: Path
 ) -> None:
-    run = work({"0": "waits once", "1": "waits once", "2": "waits"}, ray=machines.address)
-    done: list[Any] = []
-    first = threading.Thread(target=lambda: done.append(next(run)))
-    first.start()
-    while not (tmp_path / "0").exists() or not (tmp_path / "1").exists():
+    left = work({"1": "", "2": "waits"}, ray=machines.address)
+    assert next(left)[0] == "1"
+    while not (tmp_path / "2").exists():
+        time.sleep(0.01)
+    left.close()
+    assert (tmp_path / "2.left").exists()
+
+    run, done = work({"3": "waits once", "4": "waits once"}, ray=machines.address), []
+    reader = threading.Thread(target=lambda: done.extend(run))
+    reader.start()
+    at_work = [tmp_path / name for name in "34"]
+    while not all(path.exists() and path.read_text() for path in at_work):
         time.sleep(0.01)
     lost = machines.worker_nodes.copy().pop()
     raylet = lost.all_processes["raylet"][0].process.pid
-    (its,) = [pid for name in "01" if parent_of(pid := int((tmp_path / name).read_text())) == raylet]
+    (its,) = [pid for path in at_work if parent_of(pid := int(path.read_text())) == raylet]
     machines.remove_node(lost, allow_graceful=False)
     os.kill(its, signal.SIGKILL)  # on a machine of its own it would be gone, too
     (tmp_path / "go").touch()
-    first.join()
-    done.append(next(run))
-    assert sorted(name for name, _ in done) == ["0", "1"]
+    reader.join(60)
+    assert sorted(name for name, _ in done) == ["3", "4"]
     assert its not in {pid for _, pid in done}
-    assert sorted(len((tmp_path / name).read_text().splitlines()) for name in "01") == [1, 2]
-    while not (tmp_path / "2").exists():
-        time.sleep(0.01)
-    run.close()
-    assert (tmp_path / "2.left").exists()
+    assert sorted(len(path.read_text().splitlines()) for path in at_work) == [1, 2]
 
 
 @pytest.mark.parametrize(
