@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,7 @@ class Corpus:
         """
         settings = settings_of(features)
         if (folder / "corpus.json").exists():
-            corpus = cls.load(folder)
-            corpus.settings = settings
-            return corpus
+            return cls(folder, settings, cls.load(folder)._manifest)
         if folder.exists() and not _is_empty(folder):
             raise CorpusError(f"{folder} exists and is not a corpus; choose another --out")
         return cls(folder, settings, Manifest(folder))
@@ -243,7 +242,7 @@ class Corpus:
         """The manifest's rows, by speaker, path and time."""
         return self._manifest.rows
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Short name of the settings that clips are made with."""
         return settings_hash(self.settings)

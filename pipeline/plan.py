@@ -101,8 +101,6 @@ def _judge(corpus: Corpus, source: Source, stamp: Stamp, sha256: str | None, for
     if not have:
         was_read = any(row["sha256"] for row in corpus.of_path(source.place))
         return Item(source, stamp, State.CHANGED if was_read else State.NEW)
-    path, is_elsewhere = have[0]["path"], have[0]["path"] != source.place
-    is_there = is_elsewhere and _stamp(Path(path)) == _stamp_in(have)
     if force:
         return Item(source, stamp, State.FORCED)
     if any(row["settings_hash"] != corpus.hash for row in have):
@@ -111,7 +109,8 @@ def _judge(corpus: Corpus, source: Source, stamp: Stamp, sha256: str | None, for
         return Item(source, stamp, State.OTHER_FACE)
     if not corpus.find(have[0]["sha256"]):
         return Item(source, stamp, State.LOST)
-    if is_there:
+    path, is_elsewhere = have[0]["path"], have[0]["path"] != source.place
+    if is_elsewhere and _stamp(Path(path)) == _stamp_in(have):
         return Item(source, stamp, State.TWIN, have, path)
     if is_elsewhere and have[0]["start_s"] is None:  # why it was rejected tells its name
         return Item(source, stamp, State.NEW)

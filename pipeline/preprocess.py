@@ -160,8 +160,8 @@ def preprocess_corpus(
 
 
 def _told(item: Item) -> dict[str, Any]:
-    stamp = {name: value for name, value in item.stamp.items() if name == "bytes"}
-    return {"path": str(item.source.path), "speaker": item.source.speaker, "state": item.state, "to_do": item.is_work, **stamp}
+    own = {"path": str(item.source.path), "speaker": item.source.speaker, "bytes": item.stamp["bytes"]}
+    return own | {"state": item.state, "to_do": item.is_work}
 
 
 def _here(jobs: Iterable[Job]) -> Generator[list[Row]]:
