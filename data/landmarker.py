@@ -33,13 +33,13 @@ Faces = tuple[np.ndarray, np.ndarray]
 """Points (N, 478, 3) float32, (x·width, y·height, z·width) in pixels, and blendshapes (N, 52) float32, 0 to 1."""
 
 
-def model_path() -> Path:
-    """Return the landmark model's file: `LIPWRIGHT_FACE_LANDMARKER`, else the cache, else fetched and checked.
+def model_here() -> Path | None:
+    """Return the landmark model's file: `LIPWRIGHT_FACE_LANDMARKER`, else the cache; None if it is to be fetched.
 
     Raises
     ------
     MissingPartError
-        The file is nowhere and cannot be fetched, or is not the one that Lipwright was built with.
+        The file that is named is not there, or it is not the one that Lipwright was built with.
     """
     named = os.environ.get(MODEL_VARIABLE)
     path = Path(named) if named else cache.cache_folder() / MODEL_NAME
@@ -51,8 +51,22 @@ def model_path() -> Path:
                 f"{path} is not the face landmark model (sha256 {seen[:12]}…, expected {MODEL_SHA256[:12]}…); delete it"
             )
         return path
+    return None
+
+
+def model_path() -> Path:
+    """Return the landmark model's file, fetched and checked if it is not here (`model_here`).
+
+    Raises
+    ------
+    MissingPartError
+        It cannot be fetched, or is not the one that Lipwright was built with.
+    """
+    if (path := model_here()) is not None:
+        return path
     import pooch
 
+    path = cache.cache_folder() / MODEL_NAME
     pooch.get_logger().setLevel(logging.WARNING)  # it writes to stderr by itself
     log.info("fetching the face landmark model to %s", path)
     try:

@@ -20,6 +20,7 @@ _HOMES = {
     "inspect_runs": "inspect",
     "export_mouth": "export",
     "make_demo": "demo",
+    "examine": "doctor",
 }
 
 __all__ = [*_HOMES]

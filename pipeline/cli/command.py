@@ -173,6 +173,14 @@ def say(words: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written when Python ends
 
 
+def size(count: float) -> str:
+    """Say how much room bytes take."""
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= of:
+            return f"{count / of:,.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def columns(rows: list[list[str]], left: Collection[int] = (0,)) -> str:
     """Lay cells out in columns, those of `left` to the left, the others to the right."""
     widths = [max(map(_width, cells)) for cells in zip(*rows, strict=True)]

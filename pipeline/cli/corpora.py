@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lipwright.pipeline.cli.command import Common, app, columns, command, progress_bar, say, tell
+from lipwright.pipeline.cli.command import Common, app, columns, command, progress_bar, say, size, tell
 
 CORPUS_HELP = "Folder made by preprocess."
 
@@ -129,8 +129,8 @@ def _measured(result: dict[str, Any]) -> str:
     table.append(["  90 % of videos", *lag("p5_ms", "{p5_ms:+.0f} … {p95_ms:+.0f} ms")])
     table.append(["  known for sure", *lag("sure", "{sure:,} of {measured:,}")])
     table.append(["  put in sync", *(count(c["lag"]["corrected"]) for c in every)])
-    line("on disk", "bytes", _size)
-    line("  an hour", "mb_per_hour", lambda mb: _size(1e6 * mb))
+    line("on disk", "bytes", size)
+    line("  an hour", "mb_per_hour", lambda mb: size(1e6 * mb))
     table.append(["settings", *(c.get("settings_hash", "") for c in every)])
     words = []
     for name, numbers in zip(names, each, strict=True):
@@ -144,13 +144,6 @@ def _measured(result: dict[str, Any]) -> str:
     if result["all"]["twice"]:
         words.append(f"in several of them, and counted once: {many(result['all']['twice'], 'video')}")
     return "\n".join([columns(table), *words])
-
-
-def _size(count: float) -> str:
-    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= of:
-            return f"{count / of:,.1f} {unit}"
-    return f"{count:.0f} bytes"
 
 
 @corpus_command
@@ -214,7 +207,7 @@ def _pruned(corpus: Path, result: dict[str, Any]) -> str:
     if not what:
         return f"{corpus}: nothing to remove"
     would = "would be removed" if result["dry_run"] else "removed"
-    return f"{corpus}: {would}: {', '.join(what)}; {_size(result['bytes'])} freed"
+    return f"{corpus}: {would}: {', '.join(what)}; {size(result['bytes'])} freed"
 
 
 @corpus_command
@@ -237,4 +230,4 @@ def _exported(out: Path, result: dict[str, Any]) -> str:
     from lipwright.pipeline.tally import many
 
     left = f"; {many(result['stale'], 'row')} of other settings left out" if result["stale"] else ""
-    return f"{out}: {many(result['rows'], 'row')}, {_size(result['bytes'])}{left}"
+    return f"{out}: {many(result['rows'], 'row')}, {size(result['bytes'])}{left}"
