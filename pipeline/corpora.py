@@ -161,6 +161,7 @@ def merge_corpora(
                 progress("merge", count, len(clips))
         with merged.alone():
             merged.replace(row for rows in taken for row in rows)
+            require_new(out, force)  # somebody else may have made it meanwhile
             _put(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -321,6 +321,18 @@ def test_an_existing_corpus_is_replaced_only_if_asked_for(make: Maker, tmp_path:
     assert [p.name for p in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
+def test_a_corpus_that_appears_meanwhile_is_not_replaced(make: Maker, tmp_path: Path) -> None:
+    one = make("one", [segment(1)])
+
+    def somebody_else(*_: Any) -> None:
+        make("both", [segment(2)])
+
+    with pytest.raises(OutputExistsError, match="both already exists"):
+        merge_corpora([one.folder], tmp_path / "both", progress=somebody_else)
+    assert ids(Corpus.load(tmp_path / "both").rows) == ids([segment(2)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["both", "one"]
+
+
 def test_a_merge_is_whole_or_not_at_all(make: Maker, tmp_path: Path) -> None:
     one = make("one", [segment(1), segment(2)])
 
