@@ -17,10 +17,10 @@ from lipwright.data.media import Media, Yuv
 from lipwright.data.mouth import LIPS, MouthTrack
 from lipwright.data.writer import VideoWriter
 from lipwright.pipeline.excerpts import SPEECH_DB, loudness_of
-from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.provenance import synthetic_tags
+from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.views import BLUE, ORANGE, draw_lips
-from lipwright.pipeline.result import Footage, Shown, results
+from lipwright.pipeline.result import Shown, results
 
 MOMENT_S = 3
 
@@ -111,19 +111,13 @@ def moments_of(
     return found
 
 
-def film(moment: Moment, footage: Footage, progress: Progress | None = None) -> bytes:
+def film(moment: Moment, bank: Bank) -> bytes:
     """Return a moment as an MP4 file: what was filmed, what the model makes of it, and that with lips drawn over it.
 
     Drawn in orange is what the model says, in blue what was filmed. The sound is the video's.
-
-    Raises
-    ------
-    FaceError
-        The footage shows no whole mouth to paint from.
     """
     media, track, rows = moment.media, moment.track, moment.rows
     video = media.need_video()
-    bank = footage.bank(media, track, moment.sha256, progress)
     box, words, size = _box(track, rows), _words(), (len(PANELS) * PANEL_PX, PANEL_PX + STRIP_PX)
     encoding = replace(Encoding.like(video, codec="h264", crf=FILM_CRF), width=size[0], height=size[1])
     begin = int(track.pts[rows[0]]) * video.time_base - media.zero

@@ -27,6 +27,7 @@ from lipwright.pipeline.excerpts import loudness_of
 from lipwright.pipeline.moments import MOMENT_S, Moment, film, moments_of
 from lipwright.pipeline.page import MOST_ROWS, box, compose, data_uri, file_name, head, section, time_of
 from lipwright.pipeline.progress import Progress
+from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.require import MASK, MOUTH, PICTURE, SYNCNET
 from lipwright.pipeline.require import in_words as threshold_in_words
 from lipwright.pipeline.result import Footage
@@ -180,12 +181,15 @@ class Scorecard:
         if not count:
             note = f"None: no {MOMENT_S} seconds show a mouth that speaks, from end to end."
             yield section("Best and worst moments", note, "")
-        for k, (title, moments) in enumerate(parts):
+        banks: dict[str, Bank] = {}
+        done = 0
+        for title, moments in parts:
             figures = []
-            for n, moment in enumerate(moments):
+            for moment in moments:
+                figures.append(_film(moment, footage, banks, progress))
+                done += 1
                 if progress:
-                    progress("film moments", k * best + n, count)
-                figures.append(_film(moment, footage, progress))
+                    progress("film moments", done, count)
             if figures:
                 yield section(title, _film_note(footage), f'<div class="films">\n{"".join(figures)}\n</div>')
 
@@ -297,13 +301,15 @@ def _videos(clips: Sequence[Mapping[str, Any]], lengths_s: Mapping[str, float]) 
     return section("Videos", "The model's numbers of each.", box(table) + after)
 
 
-def _film(moment: Moment, footage: Footage, progress: Progress | None) -> str:
+def _film(moment: Moment, footage: Footage, banks: dict[str, Bank], progress: Progress | None) -> str:
     words = (
         f"{file_name(str(moment.media.path))}, {clock(moment.start_s)} to {clock(moment.start_s + MOMENT_S)}, "
         f"mean distance {_number(moment.lmd)}"
     )
     try:
-        source = data_uri("video/mp4", film(moment, footage, progress))
+        if moment.sha256 not in banks:
+            banks[moment.sha256] = footage.bank(moment.media, moment.track, moment.sha256, progress)
+        source = data_uri("video/mp4", film(moment, banks[moment.sha256]))
         shown = f'<video controls preload="metadata" playsinline src="{source}"></video>'
     except InputError as error:
         shown = f'<p class="note">No film: {escape(str(error))}</p>'
