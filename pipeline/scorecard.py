@@ -158,7 +158,13 @@ class Scorecard:
         mean, total_s = result["mean"], sum(curves.length_s for curves in self._curves)
         lede = f"{many(len(judged), 'video')}, {time_of(total_s)}: the own sound drives the model, the own mouth is the truth."
         if seen := sum(clip["seen"] for clip in judged):
-            which = "It was" if len(judged) == 1 else "All were" if seen == len(judged) else f"{seen} of them were"
+            which = (
+                "It was"
+                if len(judged) == 1
+                else "All were"
+                if seen == len(judged)
+                else f"{seen} of them {'was' if seen == 1 else 'were'}"
+            )
             lede += f" <b>{which} trained on: that flatters the model.</b>"
         if failed := len(result["clips"]) - len(judged):
             lede += f" {many(failed, 'more video')} could not be judged."

@@ -30,6 +30,7 @@ from lipwright.data.audio import SAMPLE_RATE_HZ, around
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import to_rgb
+from lipwright.models.device import choose_device
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.result import results
@@ -116,7 +117,7 @@ class Views:
     """What the network makes of the crops of a run, which come one by one."""
 
     net: Any
-    device: str
+    device: torch.device
     _last: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=WINDOW_FRAMES))
     _waiting: list[np.ndarray] = field(default_factory=list)
     _made: list[Tensor] = field(default_factory=list)
@@ -145,7 +146,7 @@ class Views:
 class SyncNet:
     """The network with the user's weights; `load` makes one."""
 
-    def __init__(self, net: Any, distances: Any, device: str) -> None:
+    def __init__(self, net: Any, distances: Any, device: torch.device) -> None:
         self._net, self._distances, self._device = net.to(device).eval(), distances, device
 
     @classmethod
@@ -177,7 +178,7 @@ class SyncNet:
             net.load_state_dict(weights)
         except (RuntimeError, TypeError, AttributeError):
             raise InputError(f"{path} holds other weights than SyncNet's; give syncnet_v2.model, or its like") from None
-        return cls(net, instance.calc_pdist, device)
+        return cls(net, instance.calc_pdist, choose_device(device))
 
     def judge(self, take: Take, bank: Bank, progress: Progress | None = None) -> dict[str, Any]:
         """Judge a video, and the same video with the model's mouth.

@@ -57,7 +57,7 @@ def test_the_numbers_are_the_packages_own(
     """On the same crops and the same sound, for more than one batch of windows."""
     (run,) = runs_of(talk_track)
     count = 29
-    views = Views(judge._net, "cpu")
+    views = Views(judge._net, torch.device("cpu"))
     for k in range(count):
         bgr = cv2.cvtColor(talk_pictures[int(run.rows[k])].y, cv2.COLOR_GRAY2BGR)
         name = str(tmp_path / f"{k:06d}.jpg")
