@@ -8,22 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lipwright.data.errors import InputError, require_new
-from lipwright.data.features import STEP_HZ
-from lipwright.data.files import whole_file
+from lipwright.data.files import sweep, whole_file
 from lipwright.data.media import file_sha256
-from lipwright.data.mouth import aperture
 from lipwright.models.lipsync import BASE, WEIGHTS
-from lipwright.pipeline.charts import clock, course
-from lipwright.pipeline.excerpts import loudness_of
+from lipwright.pipeline.charts import clock
+from lipwright.pipeline.curves import DRAWN_S, Curves
 from lipwright.pipeline.moments import MOMENT_S, Moment, film, moments_of
 from lipwright.pipeline.page import MOST_ROWS, box, compose, data_uri, file_name, head, section, time_of
 from lipwright.pipeline.progress import Progress
@@ -44,34 +39,10 @@ MARK = '<meta name="generator" content="Lipwright evaluate">'
 MOST_DRAWN = 12
 """Of more videos, those are drawn over time whose `lmd_ratio` is highest."""
 
-DRAWN_S = 60
-"""So much of each is drawn of the opening of the mouth; of its error, all."""
-
 BEST = 3
 """So many best moments, and so many worst, of all videos."""
 
-DRAWN_EVERY = 2
-"""Steps: 50 points a second."""
-
-MOST_POINTS = 300
-"""Of the error over time, a second each, or longer."""
-
-PIXELS_A_SECOND = 50
-"""Of the opening, at least; what is wider than the page scrolls."""
-
 BASELINES = {"ridge": "Ridge", "mean_mouth": "Mean mouth"}
-
-
-@dataclass(frozen=True)
-class _Curves:
-    """A video over time, for drawing: openings and distances (T,) by judge."""
-
-    path: str
-    length_s: float
-    valid: np.ndarray
-    opening: dict[str, np.ndarray]
-    distance: dict[str, np.ndarray]
-    loudness: np.ndarray
 
 
 class Scorecard:
@@ -97,19 +68,14 @@ class Scorecard:
         if folder.exists():
             _require_page(folder)
         self._folder = folder
-        self._curves: list[_Curves] = []
+        self._curves: list[Curves] = []
         self._moments: list[Moment] = []
 
     def add(self, take: Take) -> None:
         """Keep what is shown of a video."""
-        valid, truth = take.measured.valid, take.measured.xyz[:]
-        distance = {who: np.linalg.norm(mouth - truth, axis=-1).mean(-1) for who, mouth in take.mouths.items()}
-        steps = slice(0, DRAWN_S * STEP_HZ, DRAWN_EVERY)
-        opening = {"measured": aperture(truth[steps]), "model": aperture(take.mouths["model"][steps])}
-        loudness = np.pad(loudness_of(take.samples), (0, len(valid)))[: len(valid)][steps]
-        lengths_s = len(valid) / STEP_HZ
-        self._curves.append(_Curves(str(take.media.path), lengths_s, valid, opening, distance, loudness))
-        found = moments_of(take.media, take.sha256, take.track, take.samples, distance["model"], valid, take.said)
+        curves = Curves.of(take)
+        self._curves.append(curves)
+        found = moments_of(take.media, take.sha256, take.track, take.samples, curves.distance["model"], curves.valid, take.said)
         ranked = sorted([*self._moments, *found], key=lambda moment: moment.lmd)
         self._moments = ranked[:BEST] + ranked[max(len(ranked) - BEST, BEST) :]
 
@@ -156,7 +122,7 @@ class Scorecard:
 
     def _head(self, name: str, result: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> str:
         mean, total_s = result["mean"], sum(curves.length_s for curves in self._curves)
-        lede = f"{many(len(judged), 'video')}, {time_of(total_s)}: the own sound drives the model, the own mouth is the truth."
+        lede = f"{many(len(judged), 'video')}, {time_of(total_s)}, driven by the own sound and compared with the own mouth."
         if seen := sum(clip["seen"] for clip in judged):
             which = (
                 "It was"
@@ -171,7 +137,7 @@ class Scorecard:
         ridge = mean["baselines"]["ridge"]
         numbers = [
             ("Aperture r", _number(mean["aperture_r"]), f"ridge {_number(ridge['aperture_r'])}"),
-            ("Error, of the mean mouth's", _number(mean["lmd_ratio"]), f"ridge {_number(ridge['lmd_ratio'])}"),
+            ("Error, mean mouth = 1", _number(mean["lmd_ratio"]), f"ridge {_number(ridge['lmd_ratio'])}"),
             ("Picture after sound", f"{_number(mean['lag_ms'], 0)} ms", ""),
         ]
         if required := result.get("require"):
@@ -197,7 +163,8 @@ class Scorecard:
                 if progress:
                     progress("film moments", done, count)
             if figures:
-                yield section(title, _film_note(footage), f'<div class="films">\n{"".join(figures)}\n</div>')
+                note = _film_note(footage) if moments is parts[0][1] else "Shown in the same way."
+                yield section(title, note, f'<div class="films">\n{"".join(figures)}\n</div>')
 
     def _over_time(self, judged: Sequence[Mapping[str, Any]]) -> str:
         ratio = {clip["path"]: clip["lmd_ratio"] for clip in judged}
@@ -212,15 +179,16 @@ class Scorecard:
             note += f" Of the opening, the first {DRAWN_S} s are drawn."
         if left:
             note += f" The {MOST_DRAWN} videos that the model does worst on; {left:,} are not drawn."
-        return section("Over time", note, "\n".join(map(_drawn, shown)))
+        return section("Over time", note, "\n".join(curves.drawn() for curves in shown))
 
 
 def _require_page(folder: Path) -> None:
     """Refuse to replace anything but an empty folder, or one that holds such a page alone."""
     if not folder.is_dir():
         raise InputError(f"{folder} is a file, not the folder of a report; choose another --report")
-    names = {path.name for path in folder.iterdir()}
     page = folder / REPORT
+    sweep(page)
+    names = {path.name for path in folder.iterdir()}
     if names - {REPORT} or (names and MARK not in page.read_text("utf-8", "replace")[:2000]):
         other = min(names - {REPORT}, default=REPORT)
         raise InputError(f"{folder} holds other files ({other}) than an evaluation's report; choose another --report")
@@ -332,35 +300,6 @@ def _film_note(footage: Footage) -> str:
         "Left what was filmed, then the same frames with the model's mouth, then that with the lips drawn over it: orange what "
         f"the model says, blue what was filmed. Painted from mouths {taken}."
     )
-
-
-def _drawn(curves: _Curves) -> str:
-    opened = course(
-        curves.opening, curves.valid[: DRAWN_S * STEP_HZ : DRAWN_EVERY], DRAWN_EVERY / STEP_HZ, loudness=curves.loudness,
-        what="opening of the mouth",
-    )  # fmt: skip
-    every = max(STEP_HZ, -(-len(curves.valid) // MOST_POINTS))
-    distance, seen = _averaged(curves, every)
-    order = ("mean_mouth", "ridge", "model")
-    error = course({who: distance[who] for who in order}, seen, every / STEP_HZ, what="mean distance of the 40 points")
-    wide = round(PIXELS_A_SECOND * min(curves.length_s, DRAWN_S))
-    return (
-        f'<h3>{file_name(curves.path)}</h3>\n<p class="note key"><i class="measured"></i>measured<i class="model"></i>model'
-        f'<i class="ridge"></i>ridge<i class="mean_mouth"></i>mean mouth</p>\n'
-        f'<div class="wide" tabindex="0"><div style="min-width:{wide}px">{opened}</div></div>\n'
-        f'<div class="wide low">{error}</div>'
-    )
-
-
-def _averaged(curves: _Curves, every: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the mean distances of so many steps each, and where there are any."""
-    starts = np.arange(0, len(curves.valid), every)
-    counts = np.add.reduceat(curves.valid.astype(float), starts)
-    means = {
-        who: np.add.reduceat(np.where(curves.valid, distance, 0), starts) / np.maximum(counts, 1)
-        for who, distance in curves.distance.items()
-    }
-    return means, counts > 0
 
 
 def _foot(model: Path, sha256: str) -> str:

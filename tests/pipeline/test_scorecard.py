@@ -172,6 +172,9 @@ def test_a_report_is_replaced_only_by_force_and_nothing_else_is(toy_run: Path, t
         Scorecard(folder, force=True)
     (folder / REPORT).write_text(scorecard.PAGE.read_text())
     Scorecard(folder, force=True)
+    (folder / ".report.html.999999999-1.partial").touch()  # of a process that was killed
+    Scorecard(folder, force=True)
+    assert [path.name for path in folder.iterdir()] == [REPORT]
     (folder / "manifest.jsonl").touch()
     with pytest.raises(InputError, match=r"other files \(manifest\.jsonl\)"):
         Scorecard(folder, force=True)
