@@ -65,8 +65,8 @@ class Cancelled(LipwrightError):
     exit_code = 130
 
 
-def require_new(path: Path, force: bool) -> None:
-    """Refuse to overwrite `path` unless `force` is set, and refuse a folder that does not exist to write into.
+def require_new(path: Path, force: bool, option: str = "--out") -> None:
+    """Refuse to overwrite `path`, given with `option`, unless `force` is set, or to write into a folder that does not exist.
 
     Raises
     ------
@@ -76,6 +76,6 @@ def require_new(path: Path, force: bool) -> None:
         The folder that `path` is to stand in does not exist.
     """
     if path.exists() and not force:
-        raise OutputExistsError(f"{path} already exists; choose another --out or pass --force to replace it")
+        raise OutputExistsError(f"{path} already exists; choose another {option} or pass --force to replace it")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.absolute().parent} is not a folder; create it first, or choose another --out")
+        raise InputError(f"{path.absolute().parent} is not a folder; create it first, or choose another {option}")

@@ -14,6 +14,10 @@ STRIP_CELLS = 150
 
 MOST_BINS = 14
 
+SECONDS_APART = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+MOST_SECONDS = 12
+"""Labels of time stand so far apart that there are at most about so many."""
+
 Stretch = tuple[float, float, str, str]
 """From, to (seconds), the style, what to say on hover."""
 
@@ -91,40 +95,56 @@ def histogram(
     return f'<svg viewBox="0 0 320 132" role="img" aria-label="{escape(f"{what} by {unit}")}">{"".join(parts)}</svg>'
 
 
-def course(opening: np.ndarray, valid: np.ndarray, loudness: np.ndarray, step_s: float) -> str:
-    """Draw the opening of a mouth over time, with gaps where it is not seen, and how loud it is under it.
+def course(
+    lines: Mapping[str, np.ndarray], valid: np.ndarray, step_s: float, *, loudness: np.ndarray | None = None, what: str
+) -> str:
+    """Draw numbers over time, with gaps where they are not known, and how loud it is under them.
 
     Parameters
     ----------
-    opening : ndarray, shape (T,)
-        Units of face space.
+    lines : mapping to ndarray, shape (T,)
+        By style, from 0; later ones are drawn over earlier ones.
     valid : ndarray, shape (T,), bool
-    loudness : ndarray, shape (T,)
-        Any unit, from 0.
     step_s
         Time between steps.
+    loudness : ndarray, shape (T,)
+        Any unit, from 0.
+    what
+        Is drawn, in words.
     """
-    steps = len(opening)
-    top = 0.1 * max(math.ceil(round(10 * float(opening[valid].max(initial=0)), 3)), 1)
+    steps = len(valid)
+    highest = round(max(float(values[valid].max(initial=0)) for values in lines.values()), 4)
+    level = next(m * 10.0**e for e in range(-3, 9) for m in (1, 2, 5) if highest <= 4.5 * m * 10.0**e)
+    top = level * max(math.ceil(round(highest / level, 3)), 1)
     x = 1000 * np.arange(steps) / max(steps - 1, 1)
-    y = 130 * (1 - opening / top)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]])))
     parts, labels = [], []
-    for level in np.arange(0, top + 0.01, 0.1 if top < 0.45 else 0.2):
-        at = 130 * (1 - level / top)
+    tall_px = 170 if loudness is not None else 136
+    for k in range(round(top / level) + 1):
+        at = 130 * (1 - k * level / top)
         parts.append(f'<line x1="0" x2="1000" y1="{at:.1f}" y2="{at:.1f}"/>')
-        labels.append(f'<span class="y" style="top:{100 * at / 170:.1f}%">{level:.1f}</span>')
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        points = " ".join(f"{x[k]:.1f},{y[k]:.1f}" for k in range(start, end))
-        parts.append(f'<polyline points="{points}"/>')
-    tall = 17 * loudness / max(float(loudness.max()), 1e-9)
-    above = " ".join(f"{x[k]:.1f},{152 - tall[k]:.1f}" for k in range(steps))
-    below = " ".join(f"{x[k]:.1f},{152 + tall[k]:.1f}" for k in reversed(range(steps)))
-    parts.append(f'<path d="M{above} {below}Z"/>')
+        labels.append(f'<span class="y" style="top:{100 * at / tall_px:.1f}%">{round(k * level, 4):g}</span>')
+    for style, values in lines.items():
+        y = 130 * (1 - values / top)
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            points = " ".join(f"{x[k]:.1f},{y[k]:.1f}" for k in range(start, end))
+            parts.append(f'<polyline class="{style}" points="{points}"/>')
+    if loudness is not None:
+        tall = 17 * loudness / max(float(loudness.max()), 1e-9)
+        above = " ".join(f"{x[k]:.1f},{152 - tall[k]:.1f}" for k in range(steps))
+        below = " ".join(f"{x[k]:.1f},{152 + tall[k]:.1f}" for k in reversed(range(steps)))
+        parts.append(f'<path d="M{above} {below}Z"/>')
     length_s = (steps - 1) * step_s
-    for second in range(int(length_s) + 1):
-        labels.append(f'<span class="x" style="left:{100 * second / length_s:.2f}%">{second} s</span>')
+    apart = next(s for s in (*SECONDS_APART, math.inf) if length_s <= MOST_SECONDS * s)
+    for k in range(int(length_s / apart) + 1):
+        at_s = k * apart if k else 0
+        labels.append(f'<span class="x" style="left:{100 * at_s / max(length_s, step_s):.2f}%">{clock(at_s)}</span>')
     return (
-        '<div class="plot"><svg viewBox="0 0 1000 170" preserveAspectRatio="none" role="img"'
-        f' aria-label="opening of the mouth over time">{"".join(parts)}</svg>{"".join(labels)}<div class="head"></div></div>'
+        f'<div class="plot"><svg viewBox="0 0 1000 {tall_px}" preserveAspectRatio="none" role="img"'
+        f' aria-label="{escape(what)} over time">{"".join(parts)}</svg>{"".join(labels)}<div class="head"></div></div>'
     )
+
+
+def clock(seconds: float) -> str:
+    """Say a moment of a video, in whole seconds."""
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds // 60:.0f}:{seconds % 60:02.0f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import wave
@@ -22,6 +21,7 @@ from lipwright.data.features import HOP, STEP_HZ
 from lipwright.data.manifest import Row
 from lipwright.data.media import file_sha256, probe, read_frames
 from lipwright.data.mouth import aperture, interpolate
+from lipwright.pipeline.page import data_uri
 
 STILL_PX = 160
 """Height of a still."""
@@ -137,7 +137,7 @@ def _still(row: Row) -> Still | None:
     size = (max(round(shrink * rgb.shape[1]), 1), max(round(shrink * rgb.shape[0]), 1))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    return Still(row, _uri("image/jpeg", jpeg.tobytes()), *size)
+    return Still(row, data_uri("image/jpeg", jpeg.tobytes()), *size)
 
 
 def take_samples(corpus: Corpus, most: int) -> list[Sample]:
@@ -155,8 +155,8 @@ def take_samples(corpus: Corpus, most: int) -> list[Sample]:
 
 def _sample(row: Row, audio: np.ndarray, times_s: np.ndarray, mouth: np.ndarray, valid: np.ndarray) -> tuple[int, Sample]:
     """Return how many steps of speech the best seconds of a clip have, and these seconds."""
-    steps = len(audio) // HOP
-    loudness = np.sqrt((audio[: steps * HOP].reshape(steps, HOP).astype(np.float32) ** 2).mean(1))
+    loudness = loudness_of(audio)
+    steps = len(loudness)
     opening, seen = interpolate(times_s, aperture(mouth), valid, np.arange(steps) / STEP_HZ)
     speech = seen & (loudness > 10 ** (SPEECH_DB / 20) * np.percentile(loudness, 95))
     window = min(round(SAMPLE_S * STEP_HZ), steps)
@@ -170,9 +170,15 @@ def _sample(row: Row, audio: np.ndarray, times_s: np.ndarray, mouth: np.ndarray,
         out.setsampwidth(2)
         out.setframerate(SAMPLE_RATE_HZ)
         out.writeframes(audio[start * HOP : (start + window) * HOP].astype("<i2").tobytes())
-    uri = _uri("audio/wav", file.getvalue())
+    uri = data_uri("audio/wav", file.getvalue())
     sample = Sample(row, row["start_s"] + start / STEP_HZ, opening[part], seen[part], loudness[part], uri)
     return int(dense[start]), sample
+
+
+def loudness_of(audio: np.ndarray) -> np.ndarray:
+    """Return the level of 16 kHz mono sound (N,) in each step of 10 ms, (N // 160,) float32, linear."""
+    steps = len(audio) // HOP
+    return np.sqrt((audio[: steps * HOP].reshape(steps, HOP).astype(np.float32) ** 2).mean(1))
 
 
 def measure_clips(corpus: Corpus) -> tuple[list[float], list[float]]:
@@ -201,7 +207,3 @@ def _read(corpus: Corpus, row: Row, *names: str) -> list[np.ndarray] | None:
             return [clip.get_tensor(name) for name in names]
     except (OSError, SafetensorError):
         return None
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -37,8 +37,8 @@ from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.composite import Painted
 from lipwright.pipeline.render.painting import outside_difference, painted_frames
 from lipwright.pipeline.render.reading import bank_for
+from lipwright.pipeline.result import bank_end_s
 
-BANK_SHARE = 0.75
 SHIFT_S = 3.0
 """The mouth of t is painted on the frame of t + 3 s: another mouth, and another pose."""
 
@@ -131,7 +131,7 @@ def judge_renderer(
 def _set_stage(media: Media, track: FaceTrack, bank: Path | None, progress: Progress | None) -> _Stage:
     rows, end_s = np.arange(len(track.pts)), None
     if bank is None:
-        end_s = float(track.times_s[0] + BANK_SHARE * (track.times_s[-1] - track.times_s[0]))
+        end_s = bank_end_s(track)
         rows = np.flatnonzero(track.times_s >= end_s)
     if not track.found[rows].any():
         raise FaceError(f"{media.path} shows no face in the part that is judged")

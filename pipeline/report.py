@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from string import Template
 
 from lipwright.data.corpus import Corpus
 from lipwright.data.features import STEP_HZ
@@ -22,12 +21,10 @@ from lipwright.data.sync import CONFIDENT
 from lipwright.pipeline.charts import course, histogram, strip
 from lipwright.pipeline.excerpts import Still, measure_clips, take_samples, take_stills
 from lipwright.pipeline.intake import CORRECTED_FROM_S, ENDED, LEAST_CORRECTED_MS
-from lipwright.pipeline.tally import by_reason, by_speaker, in_time, length_s, many, per_second, span, split_s, why
+from lipwright.pipeline.page import MOST_ROWS, box, compose, file_name, head, section, time_of
+from lipwright.pipeline.tally import by_reason, by_speaker, length_s, many, per_second, span, split_s, why
 
 REPORT = "report.html"
-
-MOST_ROWS = 200
-"""Of any table: the page has a bounded size."""
 
 MOST_STILLS = 12
 """Of what was kept, and of what was left out."""
@@ -77,21 +74,14 @@ def write_report(corpus: Corpus, hashes: Mapping[str, str] | None = None) -> Pat
         _sources(cut),
         _foot(corpus),
     ]
-    page = Template(PAGE.read_text("utf-8")).substitute(
-        title=escape(f"{corpus.folder.resolve().name}: corpus report"), content="\n".join(filter(None, sections))
-    )
+    page = compose(PAGE, f"{corpus.folder.resolve().name}: corpus report", sections)
     path = corpus.folder / REPORT
     with whole_file(path) as partial:
-        partial.write_bytes(page.encode("utf-8", "replace"))  # names of files need not be Unicode
+        partial.write_bytes(page)
     return path
 
 
 # Words ----------------------------------------------------------------------------------------------------------------
-
-
-def _time(seconds: float) -> str:
-    """Say how long something lasts; the exact number is the element's value."""
-    return f'<data value="{seconds:.3f}">{in_time(seconds)}</data>'
 
 
 def _share(part: float, of: float) -> str:
@@ -99,8 +89,7 @@ def _share(part: float, of: float) -> str:
 
 
 def _name(row: Row) -> str:
-    """Give a source's file name; where it lies is told on hover."""
-    return f'<bdi title="{escape(row["path"])}">{escape(Path(row["path"]).name)}</bdi>'
+    return file_name(row["path"])
 
 
 def _why(row: Row) -> str:
@@ -121,15 +110,6 @@ def _more(count: int, what: str) -> str:
     return f'<p class="note after">{many(count, f"more {what}")}, in <code>manifest.jsonl</code>.</p>' if count > 0 else ""
 
 
-def _box(table: str) -> str:
-    """Keep a long table low: it scrolls."""
-    return f'<div class="box lines" tabindex="0">{table}</div>'
-
-
-def _section(title: str, note: str, content: str) -> str:
-    return f'<section>\n<h2>{title}</h2>\n<p class="note">{note}</p>\n{content}\n</section>'
-
-
 # Sections -------------------------------------------------------------------------------------------------------------
 
 
@@ -139,28 +119,23 @@ def _head(corpus: Corpus, sources: int, rejected: Sequence[Row], left: Sequence[
     kept_s, left_s = length_s(usable), length_s(left)
     speakers = len({row["speaker"] for row in usable})
     of = f"{sources - len(rejected):,} of {many(sources, 'video')}"
-    lede = f"{_time(kept_s)} of speech by {many(speakers, 'speaker')}, from {of}."
+    lede = f"{time_of(kept_s)} of speech by {many(speakers, 'speaker')}, from {of}."
     if not usable:
         lede = f"Nothing that can be learned from, in {many(sources, 'video')}."
     if left:
-        lede += f" {_time(left_s)} {'was' if left_s < 2 else 'were'} left out."
+        lede += f" {time_of(left_s)} {'was' if left_s < 2 else 'were'} left out."
     if rejected:
         lede += f" {many(len(rejected), 'video')} cannot be used at all."
     numbers = [
-        ("Kept", _time(kept_s), _share(kept_s, kept_s + left_s)),
-        ("Left out", _time(left_s), _share(left_s, kept_s + left_s)),
-        ("For training", _time(split_s(usable, "train")), ""),
-        ("For validation", _time(split_s(usable, "validation")), ""),
+        ("Kept", time_of(kept_s), _share(kept_s, kept_s + left_s)),
+        ("Left out", time_of(left_s), _share(left_s, kept_s + left_s)),
+        ("For training", time_of(split_s(usable, "train")), ""),
+        ("For validation", time_of(split_s(usable, "validation")), ""),
         ("Videos", f"{sources:,}", f"{len(rejected):,} rejected"),
         ("Speakers", f"{speakers:,}", ""),
         ("Clips", f"{len(usable):,}", ""),
     ]
-    items = "".join(f"<div><dt>{n}</dt><dd>{v}{f'<small>{s}</small>' if s else ''}</dd></div>" for n, v, s in numbers)
-    folder = escape(corpus.folder.resolve().name)
-    return (
-        f'<header>\n<p class="kind">Corpus report</p>\n<h1>{folder}</h1>\n<p class="lede">{lede}</p>\n'
-        f'<dl class="numbers">{items}</dl>\n</header>'
-    )
+    return head("Corpus report", corpus.folder.resolve().name, lede, numbers)
 
 
 def _reasons(usable: Sequence[Row], left: Sequence[Row]) -> str:
@@ -172,11 +147,11 @@ def _reasons(usable: Sequence[Row], left: Sequence[Row]) -> str:
     rows = "".join(
         f'<tr><td class="name">{_chip(reason)}{escape(reason or "kept")}</td>'
         f'<td class="bar"><i class="{_style(reason)}" style="width:{100 * length / longest:.2f}%"></i></td>'
-        f'<td class="n">{_time(length)}</td><td class="n">{_share(length, total)}</td></tr>\n'
+        f'<td class="n">{time_of(length)}</td><td class="n">{_share(length, total)}</td></tr>\n'
         for reason, length in bars
     )
     note = "Thick: kept. Thin: left out. The colours are the same all over this page."
-    return _section("Kept and left out", note, f'<table class="reasons">\n{rows}</table>')
+    return section("Kept and left out", note, f'<table class="reasons">\n{rows}</table>')
 
 
 def _rejected(rejected: Sequence[Row]) -> str:
@@ -187,7 +162,7 @@ def _rejected(rejected: Sequence[Row]) -> str:
     )
     note = "Videos of which nothing can be used. Their time is not in the numbers above."
     table = f"<table><thead><tr><th>Video</th><th>Why</th></tr></thead>\n<tbody>{rows}</tbody></table>"
-    return _section("Rejected videos", note, _box(table) + _more(len(rejected) - MOST_ROWS, "video"))
+    return section("Rejected videos", note, box(table) + _more(len(rejected) - MOST_ROWS, "video"))
 
 
 def _stills(title: str, note: str, stills: Sequence[Still]) -> str:
@@ -200,7 +175,7 @@ def _stills(title: str, note: str, stills: Sequence[Still]) -> str:
         + "</figcaption></figure>"
         for s in stills
     )
-    return _section(title, note, f'<div class="stills">\n{figures}\n</div>')
+    return section(title, note, f'<div class="stills">\n{figures}\n</div>')
 
 
 def _samples(corpus: Corpus) -> str:
@@ -209,7 +184,7 @@ def _samples(corpus: Corpus) -> str:
         return ""
     figures = "\n".join(
         f'<figure class="sample" data-seconds="{len(s.opening) / STEP_HZ}">'
-        f"{course(s.opening, s.valid, s.loudness, 1 / STEP_HZ)}"
+        f"{course({'kept': s.opening}, s.valid, 1 / STEP_HZ, loudness=s.loudness, what='opening of the mouth')}"
         f'<audio controls preload="metadata" src="{s.uri}"></audio><figcaption>{_name(s.row)}, '
         f"{span(s.row | {'start_s': s.start_s, 'end_s': s.start_s + len(s.opening) / STEP_HZ})}</figcaption></figure>"
         for s in samples
@@ -218,7 +193,7 @@ def _samples(corpus: Corpus) -> str:
         "How far the mouth opens, in distances between the outer corners of the eyes, above how loud it is. "
         "Play it: lips that open with the vowels and close with b, m and p were well measured. Gaps: the mouth is not seen."
     )
-    return _section("See and hear", note, figures)
+    return section("See and hear", note, figures)
 
 
 def _speakers(usable: Sequence[Row]) -> str:
@@ -227,8 +202,8 @@ def _speakers(usable: Sequence[Row]) -> str:
         return ""
     rows = "".join(
         f'<tr><td class="name"><bdi>{escape(speaker)}</bdi></td><td class="n">{len({r["path"] for r in rows}):,}</td>'
-        f'<td class="n">{len(rows):,}</td><td class="n">{_time(length_s(rows))}</td>'
-        f'<td class="n">{_time(split_s(rows, "train"))}</td><td class="n">{_time(split_s(rows, "validation"))}</td></tr>\n'
+        f'<td class="n">{len(rows):,}</td><td class="n">{time_of(length_s(rows))}</td>'
+        f'<td class="n">{time_of(split_s(rows, "train"))}</td><td class="n">{time_of(split_s(rows, "validation"))}</td></tr>\n'
         for speaker, rows in most_first[:MOST_ROWS]
     )
     heads = "".join(f'<th class="n">{name}</th>' for name in ("Videos", "Clips", "Kept", "Training", "Validation"))
@@ -236,7 +211,7 @@ def _speakers(usable: Sequence[Row]) -> str:
         f"The last {VALIDATION_SHARE:.0%} of each speaker's time, after a gap of a second, is for validation. Most time first."
     )
     table = f'<table class="speakers"><thead><tr><th>Speaker</th>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>'
-    return _section("Speakers", note, _box(table) + _more(len(most_first) - MOST_ROWS, "speaker"))
+    return section("Speakers", note, box(table) + _more(len(most_first) - MOST_ROWS, "speaker"))
 
 
 def _sources(cut: dict[str, list[Row]]) -> str:
@@ -255,7 +230,7 @@ def _sources(cut: dict[str, list[Row]]) -> str:
         f"that is (in brackets; from {CONFIDENT:g} on it is). Those that lost most come first."
     )
     table = f'<table class="sources"><thead><tr><th>Video</th><th>Speaker</th>{heads}</tr></thead>\n{bodies}</table>'
-    return _section("Videos", note, table + _more(len(cut) - MOST_ROWS, "video"))
+    return section("Videos", note, table + _more(len(cut) - MOST_ROWS, "video"))
 
 
 def _source(rows: list[Row]) -> str:
@@ -264,8 +239,8 @@ def _source(rows: list[Row]) -> str:
     face = sum(r["frames"] * r["face_rate"] for r in rows)
     cells = [
         ("frames/s", per_second(first["rate"])),
-        ("kept", _time(length_s(r for r in rows if r["status"] == "ok"))),
-        ("left out", _time(length_s(left))),
+        ("kept", time_of(length_s(r for r in rows if r["status"] == "ok"))),
+        ("left out", time_of(length_s(left))),
         ("face", _share(face, frames)),
         ("lag", _lag(first)),
     ]
@@ -274,12 +249,12 @@ def _source(rows: list[Row]) -> str:
         (r["start_s"], r["end_s"], _style(r["reason"]), f"{span(r)} {r['reason'] or 'kept'}")
         for r in sorted(rows, key=lambda r: r["start_s"])
     ]
-    reasons = ", ".join(f"{_chip(reason)}{escape(reason)} {_time(length)}" for reason, length in by_reason(left))
+    reasons = ", ".join(f"{_chip(reason)}{escape(reason)} {time_of(length)}" for reason, length in by_reason(left))
     return (
         f'<tbody><tr><td class="name">{_name(first)}</td><td data-of="speaker"><bdi>{escape(first["speaker"])}</bdi></td>'
         + "".join(f'<td class="n" data-of="{of}">{value}</td>' for of, value in cells)
         + f'</tr><tr><td class="strip" colspan="7">{strip(stretches, whole_s)}'
-        f"<small><span>{reasons or 'all of it kept'}</span><span>{_time(whole_s)}</span></small></td></tr></tbody>\n"
+        f"<small><span>{reasons or 'all of it kept'}</span><span>{time_of(whole_s)}</span></small></td></tr></tbody>\n"
     )
 
 
@@ -313,7 +288,7 @@ def _measurements(corpus: Corpus, cut: dict[str, list[Row]]) -> str:
     if not charts:
         return ""
     figures = "\n".join(f'<div><h3>{title}</h3><p class="note">{note}</p>{chart}</div>' for title, note, chart in charts)
-    return _section("Measurements", "How many have which value.", f'<div class="charts">\n{figures}\n</div>')
+    return section("Measurements", "How many have which value.", f'<div class="charts">\n{figures}\n</div>')
 
 
 def _foot(corpus: Corpus) -> str:

@@ -26,7 +26,7 @@ from lipwright.models.errors import ModelError  # noqa: E402
 from lipwright.pipeline.errors import in_words  # noqa: E402
 from lipwright.pipeline.progress import Progress  # noqa: E402
 
-EXIT_UNEXPECTED, EXIT_USAGE, EXIT_INPUT, EXIT_MISSING, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_INPUT, EXIT_MISSING, EXIT_SOME_FAILED, EXIT_REQUIRED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 DEBUG_VARIABLE = "LIPWRIGHT_DEBUG"
 MODEL_HELP = "Model folder made by train; without, the base model, which has heard synthesized speech alone."
 

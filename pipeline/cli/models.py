@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lipwright.pipeline.cli.command import (
+    EXIT_REQUIRED,
     EXIT_SOME_FAILED,
     EXIT_USAGE,
     MODEL_HELP,
@@ -112,36 +113,73 @@ def evaluate(
     render: Annotated[bool, typer.Option("--render", help="Also paint the mouth, and judge the picture.")] = False,
     bank: Annotated[
         Path | None,
-        typer.Option("--bank", help="Other footage to take mouths from; else the first 75 % of each video."),
+        typer.Option(
+            "--bank", help="Other footage to take mouths from; else the first 75 % of each video with --render, or all."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Folder to make, with a page that shows numbers, curves and films.")
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option("--require", metavar="METRIC=NUMBER,...", help="End with exit code 6 if a mean misses one of these."),
+    ] = None,
+    syncnet: Annotated[
+        Path | None, typer.Option("--syncnet", help="Weights of SyncNet, to judge source and result by LSE-D and LSE-C.")
     ] = None,
     *,
     common: Common,
 ) -> None:
     """Judge a model: its own sound drives each video's mouth, and its own mouth is the truth."""
-    if bank is not None and not render:
-        raise Failure(EXIT_USAGE, "--bank goes with --render")
+    from lipwright.pipeline.require import check_measured, in_words, parse
+
+    for option, given in (("--bank", bank), ("--syncnet", syncnet)):
+        if given is not None and not render and report is None:
+            raise Failure(EXIT_USAGE, f"{option} goes with --render or --report")
+    try:
+        thresholds = {} if require is None else parse(require)
+        check_measured(thresholds, render=render, syncnet=syncnet is not None)
+    except ValueError as error:
+        raise Failure(EXIT_USAGE, str(error)) from None
     from lipwright.pipeline import evaluate_model
 
     with progress_bar(common.quiet) as progress:
-        result = evaluate_model(model, videos, render=render, bank=bank, device=common.device.value, progress=progress)
+        result = evaluate_model(
+            model,
+            videos,
+            render=render,
+            bank=bank,
+            report=report,
+            require=thresholds,
+            syncnet=syncnet,
+            device=common.device.value,
+            force=common.force,
+            progress=progress,
+        )
     tell(result, common.json, lambda: judged(result))
-    failed = [clip for clip in result["clips"] if "error" in clip]
-    if failed:
-        raise Failure(EXIT_SOME_FAILED, "\n".join(clip["error"] for clip in failed))
+    failed = [clip["error"] for clip in result["clips"] if "error" in clip]
+    missed = [in_words(each) for each in result.get("require", []) if not each["pass"]]
+    if failed or missed:  # the quality that was asked for is what the caller waits to hear of
+        raise Failure(EXIT_REQUIRED if missed else EXIT_SOME_FAILED, "\n".join([*failed, *missed]))
 
 
 def judged(result: dict[str, Any]) -> str:
-    """Lay the metrics out, one table a clip, the baselines beside the model."""
+    """Lay the metrics out, one table a clip, the baselines beside the model; and say where the report is."""
     clips = [clip for clip in result["clips"] if "error" not in clip]
     if len(clips) > 1:
         clips.append(result["mean"] | {"path": f"mean of {len(clips)}"})
-    return "\n\n".join(_table(clip) for clip in clips)
+    parts = [_table(clip) for clip in clips]
+    if "report" in result:
+        parts.append(f"what it looks and sounds like: {result['report']}")
+    return "\n\n".join(parts)
 
 
 def _table(clip: dict[str, Any]) -> str:
     judges = {"model": clip, "ridge": clip["baselines"]["ridge"], "mean mouth": clip["baselines"]["mean_mouth"]}
     if (painted := clip.get("render")) is not None:
         judges |= {"painted: measured": painted, "painted: model": painted["model"], "untouched": painted["untouched"]}
+    if (synced := clip.get("syncnet")) is not None:
+        judges |= {"SyncNet: source": synced["source"], "SyncNet: result": synced["result"]}
     metrics = dict.fromkeys(k for column in judges.values() for k, v in column.items() if isinstance(v, int | float | None))
     rows = [[Path(clip["path"]).name + (" (trained on)" if clip.get("seen") else ""), *judges]]
     for metric in [m for m in metrics if m != "seen"]:

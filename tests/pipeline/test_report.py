@@ -301,6 +301,7 @@ def test_the_report_is_made_when_rows_change_or_it_is_missing(talk: Any, taken: 
 
 @pytest.mark.parametrize("reason", [*FLAWS, SHORT, SPARSE, NO_SOUND, OTHER_SOUND, "something new", None])
 def test_every_reason_has_a_colour_by_day_and_by_night(reason: str | None) -> None:
-    page, style = Path(report.__file__).with_name("report.html").read_text(), report._style(reason)
+    beside = Path(report.__file__).parent
+    page, style = (beside / "page.css").read_text() + (beside / "report.html").read_text(), report._style(reason)
     assert page.count(f"--{style}: #") == 2
     assert f".{style} {{ color: var(--{style}); }}" in page
