@@ -56,6 +56,9 @@ class _Watched:
     def read(self, count: int = -1) -> bytes:
         return self._do(self.file.read, count)
 
+    def readinto(self, buffer: memoryview) -> int:
+        return self._do(self.file.readinto, buffer)  # type: ignore[attr-defined]
+
     def write(self, data: bytes) -> int:
         return self._do(self.file.write, data)
 

@@ -27,8 +27,8 @@ MARGIN_PX, FLAT = 8, np.array([16, 128, 128], np.uint8)
 
 LABEL = "SYNTHETIC"
 
-LABEL_SHARE, LABEL_LEAST_PX = 1 / 28, 9
-"""Height of a label's letters in the picture's shorter side; and what can just be read."""
+LABEL_SHARE, LABEL_LEAST_PX = 1 / 26, 11
+"""Height of a label's line in the picture's shorter side; and that of one that can just be read."""
 
 PLATE_LEVELS, PLATE_STRENGTH = (16, 128), 0.8
 """Of what letters stand on: Y, and U and V; and how strongly it covers the picture."""

@@ -17,9 +17,8 @@ from typing import Any
 import av
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from lipwright.data.errors import Cancelled, InputError, LipwrightError, MissingPartError
 from lipwright.data.media import file_sha256, probe
@@ -34,61 +33,6 @@ DAY = timedelta(days=1)
 
 
 # Certificates ---------------------------------------------------------------------------------------------------------
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Studio"), x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _pem(*certificates: x509.Certificate) -> bytes:
-    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
-
-
-def _private(key: Any, password: bytes | None = None) -> bytes:
-    lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-
-
-class Authority:
-    """Somebody who issues certificates, as people have them."""
-
-    def __init__(self, folder: Path, name: str = "Authority") -> None:
-        self.folder, self.name, self.key = folder, name, ec.generate_private_key(ec.SECP256R1())
-        self.own = self.certify(name, self.key.public_key(), ca=True)
-        self.root = folder / f"{name}.pem"
-        self.root.write_bytes(_pem(self.own))
-
-    def certify(
-        self, name: str, public: Any, *, ca: bool = False, since: timedelta = -DAY, until: timedelta = 30 * DAY,
-        purpose: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.EMAIL_PROTECTION, signs: bool = True,
-    ) -> x509.Certificate:  # fmt: skip
-        now = datetime.now(UTC)
-        usage = x509.KeyUsage(signs and not ca, not signs, False, False, False, ca, ca, False, False)
-        builder = (
-            x509.CertificateBuilder(
-                _named(self.name), _named(name), public, x509.random_serial_number(), now + since, now + until
-            )
-            .add_extension(x509.BasicConstraints(ca, None), critical=True)
-            .add_extension(usage, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
-        )
-        if purpose is not None and not ca:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        return builder.sign(self.key, hashes.SHA256())
-
-    def issue(self, name: str = "Jane Doe", key: Any = None, **how: Any) -> tuple[Path, Path]:
-        """Write a chain and a key."""
-        key = key or ec.generate_private_key(ec.SECP256R1())
-        chain, private = self.folder / "chain.pem", self.folder / "key.pem"
-        chain.write_bytes(_pem(self.certify(name, key.public_key(), **how), self.own))
-        private.write_bytes(_private(key))
-        return chain, private
-
-
-@pytest.fixture
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(autouse=True)
@@ -111,10 +55,10 @@ def test_the_local_certificate_is_kept_for_its_owner_alone_and_says_what_it_is(o
 
 
 @pytest.mark.parametrize("broken", ["not PEM", "another key"])
-def test_a_local_certificate_that_cannot_sign_is_made_anew(own_cache: Path, broken: str) -> None:
+def test_a_local_certificate_that_cannot_sign_is_made_anew(own_cache: Path, authority: Any, broken: str) -> None:
     first = certificate_for()
     (file,) = own_cache.iterdir()
-    file.write_bytes(b"x" if broken == "not PEM" else _private(ec.generate_private_key(ec.SECP256R1())) + first.chain)
+    file.write_bytes(b"x" if broken == "not PEM" else authority.private(ec.generate_private_key(ec.SECP256R1())) + first.chain)
     again = certificate_for()
     assert again.chain != first.chain
     assert certificate_for() == again
@@ -132,18 +76,18 @@ def test_a_local_certificate_that_cannot_sign_is_made_anew(own_cache: Path, brok
         ({"name": "Authority"}, "self-signed"),
     ],
 )
-def test_a_certificate_that_may_not_sign_is_refused(authority: Authority, how: dict[str, Any], words: str) -> None:
+def test_a_certificate_that_may_not_sign_is_refused(authority: Any, how: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words) as told:
         load_certificate(*authority.issue(**how))
     assert "chain.pem" in str(told.value)
 
 
-def test_a_key_that_does_not_fit_or_cannot_be_read_is_refused(authority: Authority, tmp_path: Path) -> None:
+def test_a_key_that_does_not_fit_or_cannot_be_read_is_refused(authority: Any, tmp_path: Path) -> None:
     chain, key = authority.issue()
     other = tmp_path / "other.pem"
     for content, words in (
-        (_private(ec.generate_private_key(ec.SECP256R1())), "is not the key of"),
-        (_private(ec.generate_private_key(ec.SECP256R1()), b"secret"), "has a password"),
+        (authority.private(ec.generate_private_key(ec.SECP256R1())), "is not the key of"),
+        (authority.private(ec.generate_private_key(ec.SECP256R1()), b"secret"), "has a password"),
         (b"-----BEGIN", "is not a PEM private key"),
         (chain.read_bytes(), "is not a PEM private key"),
     ):
@@ -156,11 +100,11 @@ def test_a_key_that_does_not_fit_or_cannot_be_read_is_refused(authority: Authori
             load_certificate(*missing)
 
 
-def test_a_chain_that_is_no_chain_is_refused(authority: Authority, tmp_path: Path) -> None:
+def test_a_chain_that_is_no_chain_is_refused(authority: Any, tmp_path: Path, new_authority: Make) -> None:
     chain, key = authority.issue()
-    other = Authority(tmp_path, "Authority")
+    other = new_authority(tmp_path, "Authority")
     (own, _) = x509.load_pem_x509_certificates(chain.read_bytes())
-    chain.write_bytes(_pem(own, other.own))
+    chain.write_bytes(authority.pem(own, other.own))
     with pytest.raises(InputError, match="was not issued by"):
         load_certificate(chain, key)
     chain.write_bytes(b"nothing")
@@ -168,13 +112,13 @@ def test_a_chain_that_is_no_chain_is_refused(authority: Authority, tmp_path: Pat
         load_certificate(chain, key)
 
 
-def test_what_only_the_library_finds_wrong_is_told_before_work(authority: Authority, tmp_path: Path) -> None:
+def test_what_only_the_library_finds_wrong_is_told_before_work(authority: Any, tmp_path: Path) -> None:
     chain, key = authority.issue(key=ec.generate_private_key(ec.SECP256K1()))
     with pytest.raises(InputError, match=r"chain\.pem \(Jane Doe\) cannot sign"):
         sealer_for(tmp_path / "out.mp4", Credentials(chain, key))
 
 
-def test_a_certificate_comes_with_its_key(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_comes_with_its_key(authority: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     chain, key = authority.issue()
     with pytest.raises(InputError, match=r"give --key"):
         certificate_for(chain)
@@ -243,7 +187,7 @@ def test_a_signed_file_has_the_packets_and_tags_of_the_unsigned(
     assert verify_file(signed)["verdict"] == VALID
 
 
-def test_what_a_file_says(seal: Make, bars: Make, tmp_path: Path, authority: Authority) -> None:
+def test_what_a_file_says(seal: Make, bars: Make, tmp_path: Path, authority: Any) -> None:
     record = tmp_path / "jane's consent.txt"
     record.write_text("I, Jane, agree.")
     chain, key = authority.issue()
@@ -278,11 +222,13 @@ def test_what_a_file_says(seal: Make, bars: Make, tmp_path: Path, authority: Aut
     assert verify_file(signed, consent=other)["consent_matches"] is False
 
 
-def test_who_is_trusted_is_for_the_reader_to_say(seal: Make, bars: Make, authority: Authority, tmp_path: Path) -> None:
+def test_who_is_trusted_is_for_the_reader_to_say(
+    seal: Make, bars: Make, authority: Any, tmp_path: Path, new_authority: Make
+) -> None:
     signed = seal(bars(), credentials=Credentials(*authority.issue()))
     assert verify_file(signed)["verdict"] == VALID
     assert verify_file(signed, trust=authority.root)["verdict"] == TRUSTED
-    assert verify_file(signed, trust=Authority(tmp_path, "Other").root)["verdict"] == VALID
+    assert verify_file(signed, trust=new_authority(tmp_path, "Other").root)["verdict"] == VALID
     (tmp_path / "no.pem").write_text("no")
     for name, words in (("no.pem", "holds no PEM"), ("gone.pem", "does not exist")):
         with pytest.raises(InputError, match=words):
@@ -290,7 +236,7 @@ def test_who_is_trusted_is_for_the_reader_to_say(seal: Make, bars: Make, authori
 
 
 @pytest.mark.parametrize("kind", ["p384", "rsa", "ed25519"])
-def test_other_kinds_of_keys_sign(seal: Make, bars: Make, authority: Authority, kind: str) -> None:
+def test_other_kinds_of_keys_sign(seal: Make, bars: Make, authority: Any, kind: str) -> None:
     key: Any = {
         "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
         "rsa": lambda: rsa.generate_private_key(65537, 2048),
@@ -301,17 +247,17 @@ def test_other_kinds_of_keys_sign(seal: Make, bars: Make, authority: Authority, 
 
 
 def test_a_chain_with_an_authority_between_leads_to_the_root(
-    seal: Make, bars: Make, authority: Authority, tmp_path: Path
+    seal: Make, bars: Make, authority: Any, tmp_path: Path, new_authority: Make
 ) -> None:
-    between = Authority(tmp_path, "Between")
+    between = new_authority(tmp_path, "Between")
     chain, key = between.issue()
     (own, _) = x509.load_pem_x509_certificates(chain.read_bytes())
-    chain.write_bytes(_pem(own, authority.certify("Between", between.key.public_key(), ca=True), authority.own))
+    chain.write_bytes(authority.pem(own, authority.certify("Between", between.key.public_key(), ca=True), authority.own))
     signed = seal(bars(), credentials=Credentials(chain, key))
     assert verify_file(signed, trust=authority.root)["verdict"] == TRUSTED
 
 
-def test_a_source_with_credentials_keeps_its_own(seal: Make, bars: Make, authority: Authority) -> None:
+def test_a_source_with_credentials_keeps_its_own(seal: Make, bars: Make, authority: Any) -> None:
     once = seal(bars(), "once.mp4", Credentials(*authority.issue()))
     twice = seal(bars(name="new.mp4"), "twice.mp4", target=once)
     said = verify_file(seal(bars(name="newer.mp4"), "thrice.mp4", target=twice))
@@ -397,7 +343,7 @@ def test_a_file_that_was_cut_off_is_not_valid(seal: Make, bars: Make) -> None:
             assert signed.name in str(error)
 
 
-def test_a_certificate_that_has_run_out_is_told_when_reading(seal: Make, bars: Make, authority: Authority) -> None:
+def test_a_certificate_that_has_run_out_is_told_when_reading(seal: Make, bars: Make, authority: Any) -> None:
     import time
 
     signed = seal(bars(), credentials=Credentials(*authority.issue(until=timedelta(seconds=3))))
@@ -436,7 +382,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_is_fetched_and_nothing_that_was_read_commands_a_terminal(
-    seal: Make, bars: Make, tmp_path: Path, authority: Authority
+    seal: Make, bars: Make, tmp_path: Path, authority: Any
 ) -> None:
     """A file whose credentials are said to lie elsewhere; and one whose source has a name that moves the cursor."""
     import c2pa
@@ -486,7 +432,7 @@ def test_a_signing_that_is_stopped_ends_at_once(
         raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        seal(bars(frames=400, size=(640, 480), crf=0), progress=stop)
+        seal(bars(frames=60, size=(640, 480), crf=0), progress=stop)
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("sign")] == []
 
 
@@ -508,7 +454,7 @@ def test_a_file_that_cannot_be_signed_is_told(seal: Make, tmp_path: Path) -> Non
 # What is asked for ----------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_hold_credentials_gets_none(tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_hold_credentials_gets_none(tmp_path: Path, authority: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for name in ("out.mkv", "folder"):
         assert sealer_for(tmp_path / name, Credentials()).told["credentials"] is None
@@ -521,7 +467,7 @@ def test_what_cannot_hold_credentials_gets_none(tmp_path: Path, authority: Autho
 
 @pytest.mark.parametrize("missing", ["c2pa", "cryptography"])
 def test_without_the_extra_nothing_is_signed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Make, missing: str, authority: Authority, own_cache: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Make, missing: str, authority: Any, own_cache: Path
 ) -> None:
     chain, key = authority.issue()
     monkeypatch.setitem(sys.modules, missing, None)
