@@ -24,6 +24,16 @@ log = logging.getLogger(__name__)
 EXTRA = "pip install 'lipwright[provenance]'"
 
 
+def missing_part() -> str | None:
+    """Return which package of the extra ``provenance`` is not installed, if one is."""
+    try:
+        import c2pa  # noqa: F401
+        import cryptography  # noqa: F401
+    except ImportError as error:
+        return str(error.name)
+    return None
+
+
 def synthetic_tags() -> dict[str, str]:
     """Return container metadata that says the mouth is synthetic; players and ffprobe show it."""
     statement = f"Synthetic media: the mouth in this video was generated from audio by Lipwright {version('lipwright')}."
@@ -102,13 +112,10 @@ def sealer_for(out: Path, credentials: Credentials | None) -> Sealer:
         reason = f"{out.suffix or 'a folder of pictures'} holds none; {', '.join(FORMATS)} do"
         log.log(logging.WARNING if asked else logging.INFO, "%s gets no content credentials: %s", out, reason)
         return Sealer(out, unsigned=reason)
-    try:
-        import c2pa  # noqa: F401
-        import cryptography  # noqa: F401
-    except ImportError as error:
+    if missing := missing_part():
         if asked:
-            raise MissingPartError(f"content credentials need {error.name}; {EXTRA}") from error
-        reason = f"{error.name} is not installed; {EXTRA}"
+            raise MissingPartError(f"content credentials need {missing}; {EXTRA}")
+        reason = f"{missing} is not installed; {EXTRA}"
         log.info("%s gets no content credentials: %s", out, reason)
         return Sealer(out, unsigned=reason)
     from lipwright.pipeline.certificate import certificate_for

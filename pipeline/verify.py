@@ -12,7 +12,7 @@ from typing import Any
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.pipeline.certificate import TEST_NAME
 from lipwright.pipeline.manifest import AGENT, CONSENT_LABEL, RENDER_LABEL, consent_of
-from lipwright.pipeline.provenance import EXTRA, synthetic_tags
+from lipwright.pipeline.provenance import EXTRA, missing_part, synthetic_tags
 
 TRUSTED, VALID, INVALID, NONE = "trusted", "valid", "invalid", "no credentials"
 """Verdicts: signed by somebody who is trusted; whole, signed by whomever; not what was signed; nothing to check."""
@@ -38,6 +38,12 @@ EMPTY: dict[str, Any] = {
     "metadata_synthetic": None,
 }
 """What is told of a file without content credentials."""
+
+SHAPES: dict[str, Any] = {
+    RENDER_LABEL: {"mouths": [{"driver": {"kind": str, "name": str, "sha256": str}}]},
+    CONSENT_LABEL: {"format": str, "sha256": str},
+}
+"""What has to be in our own assertions to be read as such."""
 
 UNTRUSTED = "signingCredential.untrusted"
 
@@ -102,10 +108,10 @@ def verify_file(path: Path | str, *, trust: Path | str | None = None, consent: P
 
 def _read(path: Path, trust: Path | str | None) -> tuple[dict[str, Any] | None, str | None]:
     """Return what the library reads; or None, and what is damaged, if anything is."""
-    try:
-        import c2pa
-    except ImportError as error:
-        raise MissingPartError(f"content credentials need {error.name}; {EXTRA}") from error
+    if missing := missing_part():
+        raise MissingPartError(f"content credentials need {missing}; {EXTRA}")
+    import c2pa
+
     from lipwright.pipeline.sealing import SETTINGS, said
 
     anchors = {} if trust is None else {"trust": {"user_anchors": _anchors(Path(trust))}}
@@ -149,12 +155,14 @@ def _told(found: dict[str, Any], consent: dict[str, str] | None) -> dict[str, An
     manifests = found["manifests"]
     own = manifests[found["active_manifest"]]
     statements = {each["label"]: each["data"] for each in own.get("assertions", [])}
-    actions = [action for label, data in statements.items() if label.startswith("c2pa.actions") for action in data["actions"]]
+    actions = [
+        action for label, data in statements.items() if label.startswith("c2pa.actions") for action in data.get("actions", [])
+    ]
     edits = [action for action in actions if action["action"] not in ("c2pa.opened", "c2pa.placed")]
     failures = [each for each in found.get("validation_status", []) if each["code"] != UNTRUSTED]
     verdict = {"Trusted": TRUSTED, "Valid": VALID}.get(found["validation_state"], INVALID)
     signature = own.get("signature_info") or {}
-    recorded = statements.get(CONSENT_LABEL)
+    render, recorded = (_checked(statements.get(label), shape) for label, shape in SHAPES.items())
     result = {
         "verdict": verdict,
         "reasons": list(dict.fromkeys(_meaning(each) for each in failures)),
@@ -166,12 +174,25 @@ def _told(found: dict[str, Any], consent: dict[str, str] | None) -> dict[str, An
         "made_at": signature.get("time") or next((action["when"] for action in edits if action.get("when")), None),
         "changes": [action.get("description") or action["action"] for action in edits],
         "sources": [_source(each, manifests) for each in own.get("ingredients", [])],
-        "render": statements.get(RENDER_LABEL),
+        "render": render,
         "consent": recorded,
     }
     if consent is not None:
-        result["consent_matches"] = recorded is not None and recorded.get("sha256") == consent["sha256"]
+        result["consent_matches"] = recorded is not None and recorded["sha256"] == consent["sha256"]
     return result
+
+
+def _checked(said: Any, shape: Any) -> Any:
+    """Return what our own assertion says, or None where it has not the shape that we give it: anybody may write one."""
+    return said if _has_shape(said, shape) else None
+
+
+def _has_shape(said: Any, shape: Any) -> bool:
+    if isinstance(shape, dict):
+        return isinstance(said, dict) and all(_has_shape(said.get(key), part) for key, part in shape.items())
+    if isinstance(shape, list):
+        return isinstance(said, list) and all(_has_shape(each, shape[0]) for each in said)
+    return isinstance(said, shape)
 
 
 def _meaning(status: dict[str, Any]) -> str:
@@ -246,8 +267,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
             has += f": {'; '.join(own['reasons'])}" if own["reasons"] else ""
         lines.append(f"{what}: {source['name']}, {has}")
     for mouth in (result["render"] or {}).get("mouths", []):
-        kind, driver = ("mouth track", mouth["mouth_track"]) if "mouth_track" in mouth else ("model", mouth["model"])
-        lines.append(f"{kind}: {driver['name']}, sha256 {driver['sha256']}")
+        lines.append(f"{mouth['driver']['kind']}: {mouth['driver']['name']}, sha256 {mouth['driver']['sha256']}")
     if result["consent"]:
         matches = {None: "", True: ", the one given", False: ", NOT the one given"}[result["consent_matches"]]
         lines.append(

@@ -83,9 +83,9 @@ def test_a_signed_render_is_the_unsigned_one(
     assert said["verdict"] == TRUSTED
     assert said["metadata_synthetic"] is True
     record = said["render"]
-    assert record["mouths"][0]["mouth_track"] == {"name": "mouth.json", "sha256": file_sha256(mouth)}
+    assert record["mouths"][0]["driver"] == {"kind": "mouth track", "name": "mouth.json", "sha256": file_sha256(mouth)}
     assert record["source"] == {"name": talk.path.name, "sha256": file_sha256(talk.path)}
-    assert "From 0.00 s to 1.00 s" in said["changes"][0]
+    assert "From 0.00 s to 1.00 s, where it is seen, the mouth of the largest face" in said["changes"][0]
     assert "mouth.json" in said["changes"][0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plain.mp4", "signed.mp4", "tested.mp4"]
 
