@@ -30,7 +30,7 @@ def missing_part() -> str | None:
         import c2pa  # noqa: F401
         import cryptography  # noqa: F401
     except ImportError as error:
-        return str(error.name)
+        return str(error.name or error)
     return None
 
 

@@ -152,15 +152,15 @@ def _marked(path: Path) -> bool | None:
 
 
 def _told(found: dict[str, Any], consent: dict[str, str] | None) -> dict[str, Any]:
-    manifests = found["manifests"]
-    own = manifests[found["active_manifest"]]
+    manifests = found.get("manifests", {})
+    own = manifests.get(found.get("active_manifest"), {})
     statements = {each["label"]: each["data"] for each in own.get("assertions", [])}
     actions = [
         action for label, data in statements.items() if label.startswith("c2pa.actions") for action in data.get("actions", [])
     ]
     edits = [action for action in actions if action["action"] not in ("c2pa.opened", "c2pa.placed")]
     failures = [each for each in found.get("validation_status", []) if each["code"] != UNTRUSTED]
-    verdict = {"Trusted": TRUSTED, "Valid": VALID}.get(found["validation_state"], INVALID)
+    verdict = {"Trusted": TRUSTED, "Valid": VALID}.get(found.get("validation_state", ""), INVALID)
     signature = own.get("signature_info") or {}
     render, recorded = (_checked(statements.get(label), shape) for label, shape in SHAPES.items())
     result = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import http.server
 import logging
+import os
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -491,6 +493,36 @@ def test_a_file_that_cannot_be_signed_is_told(seal: Make, tmp_path: Path) -> Non
     (tmp_path / "none.mp4").write_bytes(b"nothing")
     with pytest.raises(LipwrightError, match="--no-provenance"):
         seal(tmp_path / "none.mp4")
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from lipwright.pipeline.certificate import certificate_for
+from lipwright.pipeline.manifest import Ingredient, Manifest
+from lipwright.pipeline.sealing import sign
+from lipwright.pipeline.verify import verify_file
+for name in sys.argv[1:]:
+    opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["source"]}}
+    said = [{"label": "c2pa.actions.v2", "data": {"actions": [opened]}, "created": True}]
+    manifest = Manifest({"format": "video/mp4", "assertions": said}, (Ingredient("source", Path(name), "parentOf"),))
+    sign(certificate_for(), manifest, Path(name), Path(name + ".mp4"))
+    assert verify_file(name + ".mp4")["verdict"] == "valid"
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 1024))
+"""
+
+
+def test_memory_does_not_grow_with_the_file(bars: Make) -> None:
+    """The library's own settings would take twice the size of the larger one."""
+    small, large = bars(name="small.mp4"), bars(name="large.mp4")
+    content, longer = bytearray(large.read_bytes()), 200 << 20
+    at = _boxes(bytes(content))["mdat"]
+    content[at : at + 4] = (len(content) - at + longer).to_bytes(4, "big")
+    large.write_bytes(content)
+    os.truncate(large, len(content) + longer)
+    ran = subprocess.run([sys.executable, "-c", MEMORY, small, large], capture_output=True, text=True, check=True)
+    first, second = map(int, ran.stdout.split())
+    assert second - first < 60, f"{first} MB, then {second} MB"
 
 
 # What is asked for ----------------------------------------------------------------------------------------------------
