@@ -1,6 +1,7 @@
 """Files that are there whole or not at all.
 
-What is being made of ``NAME`` stands beside it as ``.NAME.MARK.partial``; the mark says who makes it.
+What is being made of ``NAME`` stands beside it as ``.NAME.MARK.partial``; the mark says who makes it. What is made of that in
+turn, to take its place, is ``.NAME.MARK.sealed``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+SEALED = "sealed"
 
 
 def own_mark() -> str:
@@ -30,7 +33,7 @@ def sweep(path: Path) -> None:
 
     It lists the folder: for outputs that are made one by one, not for each of very many.
     """
-    for left in left_behind(path):
+    for left in [*left_behind(path), *left_behind(path, SEALED)]:
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 

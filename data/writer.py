@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from lipwright.data.encoder import ENCODERS, INTRA, Codec, Encoding, Layer, Packets
 from lipwright.data.errors import InputError
-from lipwright.data.files import own_name, sweep
+from lipwright.data.files import SEALED, own_name, sweep
 from lipwright.data.media import Media, Yuv
 from lipwright.data.mix import Mix
 from lipwright.data.soundtrack import sound_packets
@@ -80,6 +81,9 @@ class VideoWriter:
         Take only the sound between these two times, moved to zero; it is encoded to AAC.
     tags
         Metadata of the file, such as `comment`.
+    seal
+        Called last, before the file has its name: with the whole file, and with where to put what is to have the name in its
+        stead, signed, say. Not for a folder of pictures.
 
     Raises
     ------
@@ -97,11 +101,12 @@ class VideoWriter:
         audio: Media | Mix | None = None,
         audio_span_s: tuple[Fraction, Fraction] | None = None,
         tags: dict[str, str] | None = None,
+        seal: Callable[[Path, Path], None] | None = None,
     ) -> None:
         _require_holds(path, encoding.codec)
         sweep(path)
         self.path, self.encoding = path, encoding
-        self._partial = own_name(path)
+        self._partial, self._sealed, self._seal = own_name(path), own_name(path, SEALED), seal
         suffix = path.suffix.lower()
         if not suffix:
             _require_pictures(path)
@@ -184,6 +189,9 @@ class VideoWriter:
             self._container.close()
             if not self.path.suffix:
                 _make_way(self.path)
+            elif self._seal:
+                self._seal(self._partial, self._sealed)
+                self._sealed.replace(self._partial)
             self._partial.replace(self.path)
         except OSError as error:
             self.discard()
@@ -195,6 +203,7 @@ class VideoWriter:
     def discard(self) -> None:
         """Drop what was written."""
         if self.path.suffix:
+            self._sealed.unlink(missing_ok=True)
             self._partial.unlink(missing_ok=True)  # first: closing would move all of it once more
         with suppress(OSError, av.error.FFmpegError):
             self._container.close()

@@ -19,6 +19,7 @@ _HOMES = {
     "evaluate_model": "evaluate",
     "inspect_runs": "inspect",
     "export_mouth": "export",
+    "verify_file": "verify",
     "make_demo": "demo",
     "examine": "doctor",
 }

@@ -18,7 +18,7 @@ from typing import Any
 from lipwright.data.errors import Cancelled, InputError
 from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.progress import Progress
-from lipwright.pipeline.settings import RenderSettings
+from lipwright.pipeline.settings import Credentials, RenderSettings
 
 NEEDED = ("target", "audio", "out")
 POSSIBLE = ("model", "mouth", "bank", "face")
@@ -96,6 +96,7 @@ def render_jobs(
     file: Path | str,
     settings: RenderSettings | None = None,
     *,
+    credentials: Credentials | None = Credentials(),
     device: str = "cpu",
     force: bool = False,
     progress: Progress | None = None,
@@ -108,7 +109,7 @@ def render_jobs(
     ----------
     file
         As `read_jobs` reads it.
-    settings, device, force, progress, cancel
+    settings, credentials, device, force, progress, cancel
         As in `render_video`; for all of them.
     finished
         Called with each result.
@@ -133,7 +134,14 @@ def render_jobs(
         paths = [given.pop(key) for key in NEEDED]
         try:
             result = render_video(
-                *paths, **given, settings=settings, device=device, force=force, progress=progress, cancel=cancel
+                *paths,
+                **given,
+                settings=settings,
+                credentials=credentials,
+                device=device,
+                force=force,
+                progress=progress,
+                cancel=cancel,
             )
         except Cancelled:
             raise

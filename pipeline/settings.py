@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 from math import inf
+from pathlib import Path
 from typing import Literal, get_args
 
 DELAY_MS = {"forward": 200.0, "both": 400.0, "whole": None}
@@ -116,6 +117,8 @@ class RenderSettings:
     alpha: bool = False
     """The mouth alone, on nothing, for editors: OUT.mov is ProRes 4444, OUT without a suffix a folder of PNG files. Frames stay
     in order."""
+    label: bool = False
+    """Write SYNTHETIC into a corner of the picture."""
     codec: Codec | None = None
     """By default that of the target, if it is one of these, else h264."""
     crf: int | None = None
@@ -138,8 +141,25 @@ class RenderSettings:
         start_s, end_s = self.start_s or 0.0, inf if self.end_s is None else self.end_s
         if not 0 <= start_s < end_s:
             raise ValueError(f"start is {start_s:g} s, end {end_s:g} s; the start must come first, at 0 or later")
-        if self.alpha and (self.overlay or self.codec or self.crf is not None):
+        if self.alpha and (self.overlay or self.label or self.codec or self.crf is not None):
             raise ValueError("a mouth layer (alpha) has its own codecs, and nothing can be drawn over it")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """With what content credentials are signed."""
+
+    certificate: Path | str | None = None
+    """Certificate chain, PEM, the signer's own first; by default LIPWRIGHT_CERTIFICATE, else a local one for tests."""
+    key: Path | str | None = None
+    """Private key of the certificate, PEM; by default LIPWRIGHT_KEY."""
+    consent: Path | str | None = None
+    """Record of the consent of the people shown: text, JSON or PDF. Its hash is signed, nothing else of it."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """All that was given."""
+        return [Path(path) for path in vars(self).values() if path is not None]
 
 
 @cache

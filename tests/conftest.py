@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
@@ -382,3 +383,71 @@ def talk_track(talk: Talk) -> FaceTrack:
 def talk_pictures(talk: Talk) -> list[Yuv]:
     """Return the decoded frames of the talking photograph."""
     return [frame.yuv() for frame in read_frames(probe(talk.path))]
+
+
+# Certificates ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def new_authority() -> Callable[..., Any]:
+    """Return a maker of authorities that issue certificates: `new_authority(folder, name)`."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    def named(name: str) -> x509.Name:
+        parts = ((NameOID.ORGANIZATION_NAME, "Studio"), (NameOID.COMMON_NAME, name))
+        return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts])
+
+    class Authority:
+        """Somebody who issues certificates; `root` is the file of its own."""
+
+        def __init__(self, folder: Path, name: str = "Authority") -> None:
+            self.folder, self.name, self.key = folder, name, ec.generate_private_key(ec.SECP256R1())
+            self.own = self.certify(name, self.key.public_key(), ca=True)
+            self.root = folder / f"{name}.pem"
+            self.root.write_bytes(self.pem(self.own))
+
+        @staticmethod
+        def pem(*certificates: x509.Certificate) -> bytes:
+            return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
+
+        @staticmethod
+        def private(key: Any, password: bytes | None = None) -> bytes:
+            lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+            return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+
+        def certify(
+            self, name: str, public: Any, *, ca: bool = False, since: timedelta = timedelta(-1),
+            until: timedelta = timedelta(30), purpose: Any = ExtendedKeyUsageOID.EMAIL_PROTECTION, signs: bool = True,
+        ) -> x509.Certificate:  # fmt: skip
+            now, serial = datetime.now(UTC), x509.random_serial_number()
+            usage = x509.KeyUsage(signs and not ca, not signs, False, False, False, ca, ca, False, False)
+            above = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+            builder = (
+                x509.CertificateBuilder(named(self.name), named(name), public, serial, now + since, now + until)
+                .add_extension(x509.BasicConstraints(ca, None), critical=True)
+                .add_extension(usage, critical=True)
+                .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+                .add_extension(above, critical=False)
+            )
+            if purpose is not None and not ca:
+                builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            return builder.sign(self.key, hashes.SHA256())
+
+        def issue(self, name: str = "Jane Doe", key: Any = None, **how: Any) -> tuple[Path, Path]:
+            """Write a chain and a key."""
+            key = key or ec.generate_private_key(ec.SECP256R1())
+            chain, private = self.folder / "chain.pem", self.folder / "key.pem"
+            chain.write_bytes(self.pem(self.certify(name, key.public_key(), **how), self.own))
+            private.write_bytes(self.private(key))
+            return chain, private
+
+    return Authority
+
+
+@pytest.fixture
+def authority(tmp_path_factory: pytest.TempPathFactory, new_authority: Callable[..., Any]) -> Any:
+    """Return an authority of this test's."""
+    return new_authority(tmp_path_factory.mktemp("authority"))

@@ -23,10 +23,11 @@ from lipwright.pipeline.cli.command import (
     tell,
 )
 from lipwright.pipeline.cli.models import judged
-from lipwright.pipeline.settings import PRESETS, RenderSettings, help_of
+from lipwright.pipeline.settings import PRESETS, Credentials, RenderSettings, help_of
 
 _HELP = help_of(RenderSettings)
 _DEFAULT = RenderSettings()
+_SIGNED = help_of(Credentials)
 
 
 class Codec(StrEnum):
@@ -80,10 +81,17 @@ def render(
     end: Annotated[float | None, typer.Option("--end", min=0, metavar="S", help=_HELP["end_s"])] = None,
     preview: Annotated[bool, typer.Option("--preview", help=_HELP["preview"])] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help=_HELP["overlay"])] = False,
+    label: Annotated[bool, typer.Option("--label", help=_HELP["label"])] = False,
     alpha: Annotated[bool, typer.Option("--alpha", help=_HELP["alpha"])] = False,
     codec: Annotated[Codec | None, typer.Option("--codec", help=_HELP["codec"])] = None,
     crf: Annotated[int | None, typer.Option("--crf", min=0, max=51, help=_HELP["crf"])] = None,
     preset: Annotated[Preset, typer.Option("--preset", help=_HELP["preset"])] = Preset(_DEFAULT.preset),
+    certificate: Annotated[Path | None, typer.Option("--certificate", metavar="CHAIN.pem", help=_SIGNED["certificate"])] = None,
+    key: Annotated[Path | None, typer.Option("--key", metavar="KEY.pem", help=_SIGNED["key"])] = None,
+    consent: Annotated[Path | None, typer.Option("--consent", metavar="FILE", help=_SIGNED["consent"])] = None,
+    no_provenance: Annotated[
+        bool, typer.Option("--no-provenance", help="Sign no content credentials; the metadata still say that it is synthetic.")
+    ] = False,
     *,
     common: Common,
 ) -> None:
@@ -96,6 +104,7 @@ def render(
         end_s=end,
         preview=preview,
         overlay=overlay,
+        label=label,
         alpha=alpha,
         codec=None if codec is None else codec.value,
         crf=crf,
@@ -105,7 +114,10 @@ def render(
         settings.check()
     except ValueError as error:
         raise Failure(EXIT_USAGE, str(error)) from None
-    options: dict[str, Any] = {"device": common.device.value, "force": common.force}
+    credentials = None if no_provenance else Credentials(certificate, key, consent)
+    if no_provenance and Credentials(certificate, key, consent) != Credentials():
+        raise Failure(EXIT_USAGE, "render takes --certificate, --key and --consent, or --no-provenance, not both")
+    options: dict[str, Any] = {"credentials": credentials, "device": common.device.value, "force": common.force}
     single = {"target": target, "audio": audio or _each(speaker_audio, "--speaker-audio"), "out": out}
     more = {"model": _each(model, "--model"), "mouth": _each(mouth, "--mouth"), "bank": _each(bank, "--bank")}
     if jobs is not None:
@@ -150,7 +162,8 @@ def _each(values: Paths, option: str) -> Path | dict[str, Path] | None:
 def _rendered(result: dict[str, Any]) -> str:
     if "error" in result:
         return f"{result['out']}: not made: {result['error']}"
-    return f"{result['out']}: {result['frames']} frames, {result['seconds']:.2f} s in {result['elapsed_s']:.1f} s"
+    signed = f"signed by {result['signer']}" if result["credentials"] == "signed" else result["credentials"] or "not signed"
+    return f"{result['out']}: {result['frames']} frames, {result['seconds']:.2f} s in {result['elapsed_s']:.1f} s; {signed}"
 
 
 def _render_jobs(jobs: Path, settings: RenderSettings, options: dict[str, Any], common: Common) -> None:

@@ -26,7 +26,7 @@ from lipwright.data.mix import Mix
 from lipwright.data.voice import find_speech
 from lipwright.data.writer import VideoWriter, codec_for
 from lipwright.pipeline.progress import Progress, stoppable, told_as
-from lipwright.pipeline.provenance import synthetic_tags
+from lipwright.pipeline.provenance import sealer_for, synthetic_tags
 from lipwright.pipeline.render.reading import bank_for
 from lipwright.pipeline.render.retime import Plan, play_in_order, retime
 from lipwright.pipeline.render.roles import (
@@ -42,7 +42,7 @@ from lipwright.pipeline.render.roles import (
 )
 from lipwright.pipeline.render.spans import Film
 from lipwright.pipeline.render.views import half_of
-from lipwright.pipeline.settings import RenderSettings
+from lipwright.pipeline.settings import Credentials, RenderSettings
 
 PREVIEW_S = 10.0
 """Length of a preview."""
@@ -61,6 +61,7 @@ def render_video(
     mouth: Each | None = None,
     bank: Each | None = None,
     face: str | None = None,
+    credentials: Credentials | None = Credentials(),
     device: str = "cpu",
     force: bool = False,
     progress: Progress | None = None,
@@ -90,6 +91,9 @@ def render_video(
         Footage of the same person to take mouths from; by default the target itself.
     face
         Which of several faces is given the mouth; by default the largest.
+    credentials
+        What signs the output's content credentials, which say that it is synthetic, what was changed and from what it was made.
+        None leaves them out; what the metadata say stays. MP4 and MOV hold them, and they need the extra ``provenance``.
     device
         Where the model runs.
     force
@@ -103,7 +107,8 @@ def render_video(
     -------
     dict
         ``out``, ``frames``, ``seconds``, ``elapsed_s``, ``tracking_s``, ``bank_s``, ``frames_per_s`` (of painting and
-        encoding), ``peak_rss_mb``, ``outside_max_abs``, ``mask_share``, ``synthetic``.
+        encoding), ``peak_rss_mb``, ``outside_max_abs``, ``mask_share``, ``synthetic``;
+        ``credentials`` (signed, test certificate, or None), ``signer`` (whose certificate), ``unsigned`` (why nobody signs).
 
     Raises
     ------
@@ -121,7 +126,9 @@ def render_video(
     progress = stoppable(progress, cancel)
     scripts = scripts_of(audio, model, mouth, bank, face)
     _require_valid(settings)
-    _require_writable(out, [target, *(path for script in scripts for path in script.paths)], settings, force)
+    inputs = [target, *(path for script in scripts for path in script.paths)]
+    _require_writable(out, inputs + (credentials.paths if credentials else []), settings, force)
+    sealer = sealer_for(out, credentials)
     media, sounds = probe(target), [probe(script.audio) for script in scripts]
     speeches = [StoredSpeech(sound) for sound in sounds]
     length = max(len(speech) for speech in speeches)
@@ -163,6 +170,7 @@ def render_video(
             audio=sounds[0] if len(sounds) == 1 else Mix(sounds),
             audio_span_s=(start_s, end_s) if part else None,
             tags=synthetic_tags(),
+            seal=sealer.seal(target, sha256, scripts, end_s - start_s, settings, progress),
         ) as writer,
         closing(film.spans(progress)) as spans,
     ):
@@ -187,6 +195,7 @@ def render_video(
         "outside_max_abs": worst,
         "mask_share": round(float(mask_shares.mean()), 4) if len(mask_shares) else 0.0,
         "synthetic": True,
+        **sealer.told,
     }
 
 

@@ -37,7 +37,7 @@ from lipwright.pipeline.render.composite import Painted
 from lipwright.pipeline.render.painting import outside_difference, painted_frames
 from lipwright.pipeline.render.retime import Plan
 from lipwright.pipeline.render.roles import Role
-from lipwright.pipeline.render.views import BLUE, ORANGE, draw_lips, half_size, mouth_layer
+from lipwright.pipeline.render.views import BLUE, ORANGE, draw_label, draw_lips, half_size, mouth_layer
 from lipwright.pipeline.settings import RenderSettings
 
 SPAN_VERSION = "2"
@@ -190,7 +190,7 @@ class Film:
             "target": self.sha256,
             "roles": [role.name for role in self.roles],
             "encoding": self._fingerprint,
-            "view": [self.settings.preview, self.settings.overlay, self.settings.alpha],
+            "view": [self.settings.preview, self.settings.overlay, self.settings.alpha, self.settings.label],
             "ticks": ticks,
         }
         content = hashlib.sha256(json.dumps(head).encode())
@@ -233,7 +233,8 @@ class Film:
                 worst = max(worst, frame.outside_max_abs)
                 shares.extend(painted.mask_share for painted, _ in frame.painted)
                 picture = mouth_layer(frame.picture, frame.painted) if self.settings.alpha else frame.picture
-                yield half_size(picture) if self.settings.preview else picture, ticks
+                picture = half_size(picture) if self.settings.preview else picture
+                yield draw_label(picture) if self.settings.label and isinstance(picture, Yuv) else picture, ticks
                 if progress:
                     progress("render", k, len(self.plan))
 

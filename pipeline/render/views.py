@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -23,6 +24,14 @@ FEATHER = 0.04
 
 MARGIN_PX, FLAT = 8, np.array([16, 128, 128], np.uint8)
 """So far round a mouth layer the picture stays; beyond, it is black."""
+
+LABEL = "SYNTHETIC"
+
+LABEL_SHARE, LABEL_LEAST_PX = 1 / 26, 11
+"""Height of a label's line in the picture's shorter side; and that of one that can just be read."""
+
+PLATE_LEVELS, PLATE_STRENGTH = (16, 128), 0.8
+"""Of what letters stand on: Y, and U and V; and how strongly it covers the picture."""
 
 _SUBPIXEL_BITS = 4
 
@@ -47,6 +56,34 @@ def draw_lips(picture: Yuv, lips: np.ndarray, colour: tuple[int, int, int], unit
         thickness = max(1, round(LINE * unit / step))
         cv2.polylines(plane, rings, True, level, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     return out
+
+
+def draw_label(picture: Yuv) -> Yuv:
+    """Return a picture with `LABEL` in the corner at the top left: white on a dark plate, to be read on any picture."""
+    plate, ink = _label(*picture.y.shape[::-1])
+    out = picture.copy()
+    height, width = plate.shape
+    for plane, level, step in zip(vars(out).values(), (235, 128, 128), (1, 2, 2), strict=True):
+        corner = plane[: -(-height // step), : -(-width // step)]
+        dark, light = (each[::step, ::step] for each in (plate, ink))
+        under = corner + (PLATE_LEVELS[step > 1] - corner.astype(np.float32)) * dark
+        corner[:] = np.rint(under + (level - under) * light)
+    return out
+
+
+@cache
+def _label(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how strongly a label's plate and its letters cover the corner of a picture of this size, 0 to 1."""
+    high = max(LABEL_LEAST_PX, round(LABEL_SHARE * min(width, height)))
+    scale = high / cv2.getTextSize(LABEL, cv2.FONT_HERSHEY_SIMPLEX, 1, 1)[0][1]
+    thick = max(1, round(high / 7))
+    (wide, _), _ = cv2.getTextSize(LABEL, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    margin, edge = max(2, high // 2), max(2, high // 2)
+    plate = np.zeros((min(height, edge + high + 2 * margin), min(width, edge + wide + 2 * margin)), np.float32)
+    ink = np.zeros(plate.shape, np.uint8)
+    plate[edge:, edge:] = PLATE_STRENGTH
+    cv2.putText(ink, LABEL, (edge + margin, edge + margin + high), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thick, cv2.LINE_AA)
+    return plate, ink.astype(np.float32) / 255
 
 
 def half_of(width: int, height: int) -> tuple[int, int]:

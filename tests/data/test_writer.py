@@ -502,11 +502,40 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path, bars: Make) -> Non
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left = [tmp_path / f".bars.mp4.{dead.pid}-1.partial", tmp_path / f".bars.mp4.{os.getppid()}-1.partial"]
+    sealed = tmp_path / f".bars.mp4.{dead.pid}-1.sealed"
+    sealed.touch()
     other = [tmp_path / f".else.mp4.{dead.pid}-1.partial", tmp_path / ".bars.mp4.mine.partial"]
     for file in (*left, *other):
         file.touch()
     bars("25")
     assert [file.exists() for file in (*left, *other)] == [False, True, True, True]
+    assert not sealed.exists()
+
+
+def test_what_is_sealed_has_the_name_and_nothing_else_stays(tmp_path: Path, picture) -> None:
+    seen = []
+
+    def seal(whole: Path, sealed: Path) -> None:
+        seen.append([len(list(read_frames(probe(whole)))), (tmp_path / "a.mp4").exists()])
+        sealed.write_bytes(b"sealed")
+
+    with writer_of(tmp_path / "a.mp4", seal=seal) as writer:
+        write_frames(writer, picture)
+    assert seen == [[25, False]]
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.mp4", b"sealed")]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), InputError("no")])
+def test_what_cannot_be_sealed_leaves_what_was_there(tmp_path: Path, picture, error: BaseException) -> None:
+    def seal(whole: Path, sealed: Path) -> None:
+        sealed.write_bytes(b"half")
+        raise error
+
+    (tmp_path / "a.mp4").write_bytes(b"before")
+    with pytest.raises(type(error)) as told, writer_of(tmp_path / "a.mp4", seal=seal) as writer:
+        write_frames(writer, picture)
+    assert not isinstance(error, OSError) or told.value.filename == str(tmp_path / "a.mp4")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.mp4", b"before")]
 
 
 def test_a_video_needs_a_container() -> None:

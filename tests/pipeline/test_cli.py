@@ -28,8 +28,8 @@ from lipwright.pipeline import cli
 from lipwright.pipeline.cli import command, models, video
 from lipwright.pipeline.settings import DELAY_MS, Codec, RenderSettings, TrainSettings, help_of
 
-COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "demo")
-HEAVY = ("torch", "cv2", "mediapipe", "librosa", "av", "sklearn", "scipy", "numba", "matplotlib")
+COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "verify", "demo")
+HEAVY = ("torch", "cv2", "mediapipe", "librosa", "av", "sklearn", "scipy", "numba", "matplotlib", "c2pa", "cryptography")
 
 
 @pytest.fixture

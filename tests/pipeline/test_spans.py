@@ -126,7 +126,10 @@ def test_an_edit_paints_only_the_spans_near_it(
     assert len(changed) >= 15
 
 
-@pytest.mark.parametrize("settings", [RenderSettings(overlay=True), RenderSettings(crf=30), RenderSettings(preview=True)])
+OTHERWISE: dict[str, Any] = {"overlay": True, "label": True, "crf": 30, "preview": True}
+
+
+@pytest.mark.parametrize("settings", [RenderSettings(**{name: value}) for name, value in OTHERWISE.items()], ids=OTHERWISE)
 def test_what_is_shown_otherwise_is_made_anew(
     tmp_path: Path, talk: Any, first: First, own_spans: Path, settings: RenderSettings
 ) -> None:

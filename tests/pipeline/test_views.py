@@ -13,7 +13,7 @@ from lipwright.data.mouth import LIPS
 from lipwright.pipeline.render.bank import Bank
 from lipwright.pipeline.render.choose import Joined
 from lipwright.pipeline.render.composite import paint_mouth
-from lipwright.pipeline.render.views import BLUE, draw_lips, half_of, half_size, mouth_layer
+from lipwright.pipeline.render.views import BLUE, draw_label, draw_lips, half_of, half_size, mouth_layer
 
 
 @pytest.mark.parametrize("size", [(64, 48), (66, 50), (63, 47), (7, 5), (2, 2)])
@@ -40,6 +40,26 @@ def test_lips_are_drawn_where_they_are(talk_track: FaceTrack, talk_pictures: lis
     assert away.min(1).max() < 12  # nothing far from them,
     assert (away.min(0) < 2).all()  # and each of them reached
     assert (drawn.u.astype(int) - own.u).max() > 40  # bluer
+
+
+@pytest.mark.parametrize("size", [(160, 120), (161, 91), (1920, 1080), (1080, 1920), (40, 30)])
+@pytest.mark.parametrize("level", [16, 128, 235])
+def test_a_label_is_read_in_a_corner_of_any_picture(size: tuple[int, int], level: int) -> None:
+    width, height = size
+    half = (-(-height // 2), -(-width // 2))
+    own = Yuv(np.full((height, width), level, np.uint8), np.full(half, 60, np.uint8), np.full(half, 200, np.uint8))
+    drawn = draw_label(own)
+    assert (own.y == level).all()  # on a copy
+    assert (own.u == 60).all()
+    rows, columns = np.nonzero((drawn.y != level) | (drawn.u.repeat(2, 0).repeat(2, 1)[:height, :width] != 60))
+    assert rows.max() < max(30, height / 6)
+    assert size == (40, 30) or columns.max() < width / 2
+    label = drawn.y[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    plate = np.median(label)
+    assert plate < 70
+    high, _ = np.nonzero(label > plate + 100)
+    assert np.ptp(high) + 1 >= max(7, min(size) / 36)
+    assert 0.05 < (label > plate + 100).mean() < 0.4
 
 
 def test_a_layer_over_its_frame_is_the_painted_frame(talk_track: FaceTrack, talk_pictures: list[Yuv], talk_bank: Bank) -> None:
