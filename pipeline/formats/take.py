@@ -1,0 +1,72 @@
+"""What an export writes down: one mouth, measured or predicted, with all that is known beside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from lipwright.data.audio import Speech
+from lipwright.data.features import STEP_HZ
+from lipwright.data.landmarks import FaceTrack
+from lipwright.data.mouth import MouthTrack
+from lipwright.models.lipsync import LipSync
+from lipwright.pipeline.visemes import Cue, VisemeSet, cues_of, judge_sounds, tell_sounds
+
+
+@dataclass(frozen=True)
+class Take:
+    """A mouth and its sound.
+
+    Attributes
+    ----------
+    source
+        The video or sound that it is from.
+    mouth
+        On the 100 Hz grid.
+    samples : Speech, shape (N,)
+        The sound at 16 kHz; None: a video without.
+    face
+        Where the mouth was measured: the whole face.
+    lipsync
+        Where it was predicted: the model.
+    rate
+        Frames a second of the video; None: there is only sound.
+    """
+
+    source: Path
+    mouth: MouthTrack
+    samples: Speech | None = None
+    face: FaceTrack | None = None
+    lipsync: LipSync | None = None
+    rate: Fraction | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the grid."""
+        return len(self.mouth.valid)
+
+    @property
+    def duration_s(self) -> float:
+        """Time of the last step: the length of sound, cut to 10 ms."""
+        return max(self.steps - 1, 1) / STEP_HZ
+
+    @property
+    def name(self) -> str:
+        """The source's full path, as text: what is not Unicode or a control character becomes ``�``."""
+        text = os.fsencode(self.source.absolute()).decode("utf-8", "replace")
+        return "".join(c if c.isprintable() or c == " " else "�" for c in text)
+
+    @cached_property
+    def sounds(self) -> np.ndarray:
+        """Probabilities of the classes of sounds, (T, C)."""
+        heard = None if self.samples is None else tell_sounds(self.samples, self.steps)
+        return judge_sounds(heard, None if self.face is None else self.mouth)
+
+    def cues(self, viseme_set: VisemeSet) -> list[Cue]:
+        """Return what is shown when, of a set of visemes."""
+        return cues_of(viseme_set, self.sounds)
