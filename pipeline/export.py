@@ -108,18 +108,18 @@ def export_mouth(
 
 
 def measure_take(video: Path, progress: Progress | None = None) -> Take:
-    """Measure the mouth in a video; its sound, if there is any, is kept beside it."""
+    """Measure the mouth in a video."""
     media = probe(video)
     track = face_track(media, progress=told_as(progress, "track"))
     if not track.found.any():
         raise FaceError(f"{video} shows no face in any of its {len(track.found)} frames")
-    samples = None if media.audio is None else StoredSpeech(media)
-    return Take(video, track_of(track), samples, face=track, rate=media.need_video().average_rate)
+    return Take(media, track_of(track), face=track)
 
 
 def predict_take(audio: Path, model: Path | None = None, device: str = "cpu") -> Take:
     """Predict the mouth that goes with sound, on the model's mean mouth."""
     lipsync = load_model(model, device)
     speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
-    samples = StoredSpeech(probe(audio))
-    return Take(audio, predict_mouth(lipsync, samples, speaker), samples, lipsync=lipsync)
+    media = probe(audio)
+    samples = StoredSpeech(media)
+    return Take(media, predict_mouth(lipsync, samples, speaker), lipsync=lipsync, samples=samples)
