@@ -30,9 +30,6 @@ FAVOUR = 2.0
 APERTURE_SD, WIDTH_SD = 0.40, 0.25
 """How far a mouth in speech is from the target of the sound that is heard, in ranges of opening."""
 
-RULE_SCALE = 0.197
-"""Range of opening of the mouths that the base model learned from: what the targets' apertures and widths are shares of."""
-
 _NEVER = 1e-3
 """A sound that the base model thinks impossible may be one all the same."""
 
@@ -136,9 +133,9 @@ def explain_mouth(mouth: MouthTrack) -> np.ndarray:
     if speaker.scale is None:
         return np.zeros((len(mouth.valid), len(CLASSES)), np.float32)
     opening, spread = ((mouth.measure(each) - each(speaker.neutral)) / speaker.scale for each in (aperture, width))
-    # A face track sees a rounded mouth less open than its target: see `Lips.contours`.
+    # As `Lips.contours` draws them, in the range of the mouths that the base model learned from.
     targets = [(t.aperture * (1 - 0.3 * t.rounding), t.width - REST_WIDTH) for t in TARGETS.values()]
-    apertures, widths = np.array(targets).T / RULE_SCALE
+    apertures, widths = np.array(targets).T / base_model().config.scale
     away = ((opening[:, None] - apertures) / APERTURE_SD) ** 2 + ((spread[:, None] - widths) / WIDTH_SD) ** 2
     seen = np.where(mouth.valid[:, None], -0.5 * away, 0.0)
     lead = min(round(LEAD_S * STEP_HZ), len(seen))
