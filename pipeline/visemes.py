@@ -19,6 +19,7 @@ from lipwright.data.articulation import CLASSES, LEAD_S, REST_WIDTH, TARGETS
 from lipwright.data.audio import Speech
 from lipwright.data.features import STEP_HZ, compute_features
 from lipwright.data.mouth import MouthTrack, aperture, width
+from lipwright.models.metrics import CLOSED_SHARE
 from lipwright.pipeline.predict import base_model, feature_settings
 
 HOLD_S = 0.06
@@ -32,6 +33,9 @@ APERTURE_SD, WIDTH_SD = 0.40, 0.25
 
 _NEVER = 1e-3
 """A sound that the base model thinks impossible may be one all the same."""
+
+LONGEST_CLOSURE_S = 0.2
+"""Nobody keeps the lips together for longer within a p, b or m."""
 
 _VOWELS = {"ah": "aa", "ae": "aa", "uh": "aa", "aw": "oh", "eh": "E", "ih": "ih", "ee": "ih", "er": "RR", "schwa": "E"}
 _ROUNDED = {"oh": "oh", "oe": "E", "oo": "ou", "ue": "ih", "uu": "ou"}
@@ -137,22 +141,34 @@ def explain_mouth(mouth: MouthTrack) -> np.ndarray:
     targets = [(t.aperture * (1 - 0.3 * t.rounding), t.width - REST_WIDTH) for t in TARGETS.values()]
     apertures, widths = np.array(targets).T / base_model().config.scale
     away = ((opening[:, None] - apertures) / APERTURE_SD) ** 2 + ((spread[:, None] - widths) / WIDTH_SD) ** 2
-    seen = np.where(mouth.valid[:, None], -0.5 * away, 0.0)
-    lead = min(round(LEAD_S * STEP_HZ), len(seen))
-    return np.concatenate([np.zeros((lead, len(CLASSES))), seen[: len(seen) - lead]]).astype(np.float32)
+    return _heard_later(np.where(mouth.valid[:, None], -0.5 * away, 0.0)).astype(np.float32)
 
 
 def judge_sounds(sounds: np.ndarray | None, mouth: MouthTrack | None) -> np.ndarray:
-    """Return the probabilities (T, C) of the classes of sounds by what is heard, by what a measured mouth shows, or by both."""
+    """Return the probabilities (T, C) of the classes of sounds by what is heard, by what a measured mouth shows, or by both.
+
+    Without sound, closed lips are those of a p, b or m if they part soon, and else at rest; what was not seen is at rest, too.
+    """
     if mouth is None:
         assert sounds is not None
         return sounds
     explained = explain_mouth(mouth)
     log = explained + (0.0 if sounds is None else np.log(sounds + _NEVER))
     likely = np.exp(log - log.max(1, keepdims=True))
-    if sounds is None:  # of what was neither heard nor seen, nothing is known
-        likely[~explained.any(1)] = np.eye(len(CLASSES))[CLASSES.index("rest")]
+    if sounds is None:
+        rest, bilabial = np.eye(len(CLASSES))[[CLASSES.index("rest"), CLASSES.index("bilabial")]]
+        likely[~explained.any(1)] = rest
+        opening = mouth.measure(aperture) - aperture(mouth.speaker.neutral)
+        closed = _heard_later(mouth.valid & (opening < CLOSED_SHARE * (mouth.speaker.scale or 0)))
+        for start, end in np.flatnonzero(np.diff(closed, prepend=False, append=False)).reshape(-1, 2):
+            likely[start:end] = rest if end - start > LONGEST_CLOSURE_S * STEP_HZ else bilabial
     return np.asarray(likely / likely.sum(1, keepdims=True), np.float32)
+
+
+def _heard_later(seen: np.ndarray) -> np.ndarray:
+    """Bring what was seen, (T, …), to the time at which it is heard; before the first of it are zeros."""
+    lead = min(round(LEAD_S * STEP_HZ), len(seen))
+    return np.concatenate([np.zeros_like(seen[:lead]), seen[: len(seen) - lead]])
 
 
 def hold_visemes(weights: np.ndarray, least_steps: int) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Judge how a mouth is translated to ARKit blendshapes, on real people: the table of `docs/formats.md`, "Blendshapes".
 
-    python scripts/blendshapes.py VIDEO...
+    python scripts/blendshapes.py VIDEO... [--model RUN --start-s S]
 
 Truth is what MediaPipe reads in each frame. The formulas of `lipwright.pipeline.blendshapes` are given the measured mouth, then
 the one that the base model predicts from the sound; beside them stands a ridge regression fitted on the synthetic talker, from
-the 40 lip points to MediaPipe's blendshapes. Prints JSON: correlations and the ratio of standard deviations, medians over the
-videos; and how the gaze of the irises goes with the blendshapes of looking. Needs the extra ``base``.
+the 40 lip points to MediaPipe's blendshapes. What a model that was trained on footage says itself is judged on what comes
+after. Prints JSON: correlations and ratios of standard deviations, medians over the videos; and how the irises' gaze goes with
+the blendshapes of looking. Needs the extra ``base``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lipwright.data.media import probe
 from lipwright.data.mouth import MouthTrack, interpolate, measure_speaker, track_of
 from lipwright.data.recital import recite
 from lipwright.data.talker import Talker, astronaut
-from lipwright.pipeline.blendshapes import gazes, shapes_of_mouth
+from lipwright.pipeline.blendshapes import gazes, predict_shapes, shapes_of_mouth
 from lipwright.pipeline.predict import load_model, predict_mouth
 
 NAMES = [
@@ -70,7 +71,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("--model", type=Path, help="trained on the first part of the video")
+    parser.add_argument("--start-s", type=float, default=0.0, help="judge from here on")
     args = parser.parse_args()
+    own_model = load_model(args.model) if args.model else None
     ways = {"formulas": shapes_of_mouth, "talker": fit_talker()}
     model = load_model()
     found: dict[tuple[str, str], list[float]] = {}
@@ -78,18 +82,24 @@ def main() -> None:
         media = probe(path)
         face = face_track(media)
         measured = track_of(face)
-        predicted = predict_mouth(model, read_speech(media), measured.speaker)
+        samples = read_speech(media)
+        predicted = predict_mouth(model, samples, measured.speaker)
         steps = min(len(measured.valid), len(predicted.valid))
         truth, known = interpolate(face.times_s, face.blendshapes[: len(face.pts)], face.found, measured.times_s)
-        valid = (known & measured.valid)[:steps]
-        for source, mouth in (("measured", measured), ("predicted", predicted)):
-            for way, shapes in ways.items():
-                own = shapes(mouth)[:steps][valid]
-                for name in NAMES:
-                    k = BLENDSHAPE_NAMES.index(name)
-                    right = truth[:steps][valid][:, k]
-                    found.setdefault((name, f"{source} {way}"), []).append(correlation(own[:, k], right))
-                    found.setdefault((name, f"{source} {way} gain"), []).append(float(own[:, k].std() / max(right.std(), 1e-6)))
+        valid = (known & measured.valid & (measured.times_s >= args.start_s))[:steps]
+        said = {
+            f"{source} {way}": shapes(mouth)
+            for source, mouth in (("measured", measured), ("predicted", predicted))
+            for way, shapes in ways.items()
+        }
+        if own_model:
+            said["own model"] = predict_shapes(own_model, samples, predicted)
+        for way, shapes in said.items():
+            for name in NAMES:
+                k = BLENDSHAPE_NAMES.index(name)
+                own, right = shapes[:steps][valid][:, k], truth[:steps][valid][:, k]
+                found.setdefault((name, way), []).append(correlation(own, right))
+                found.setdefault((name, f"{way} gain"), []).append(float(own.std() / max(right.std(), 1e-6)))
         seen, looks = face.found, gazes(face)
         shape = {name: face.blendshapes[: len(face.pts)][:, k] for k, name in enumerate(BLENDSHAPE_NAMES)}
         for side, out in (("Left", 1), ("Right", -1)):  # the left eye looks out to the picture's right

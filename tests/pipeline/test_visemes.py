@@ -121,6 +121,16 @@ def test_a_measured_mouth_has_a_say(lips: Lips) -> None:
     assert (judge_sounds(sure, None) == sure).all()
 
 
+def test_without_sound_lips_that_stay_together_are_at_rest(lips: Lips) -> None:
+    phones = [Phone("_", 0, 1.0), Phone("ɑː", 1.0, 1.4), Phone("b", 1.4, 1.55), Phone("ɑː", 1.55, 2.0), Phone("_", 2.0, 3.0)]
+    xyz = lips.points(articulate(phones, np.arange(300) / 100))
+    mouth = MouthTrack(xyz, np.ones(300, bool), Speaker(measure_speaker(xyz).neutral, 0.2))
+    shown = [cue.name for cue in cues_of(RHUBARB, judge_sounds(None, mouth))]
+    assert shown[0] == shown[-1] == "X"
+    assert "A" in shown[1:-1]
+    assert "X" not in shown[1:-1]
+
+
 def test_of_what_is_neither_heard_nor_seen_nothing_is_said(lips: Lips) -> None:
     xyz = lips.points(articulate([Phone("ɑː", 0, 1.0)], np.arange(100) / 100))
     blind = MouthTrack(xyz, np.zeros(100, bool), measure_speaker(xyz))
