@@ -27,7 +27,18 @@ MODEL_URL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/fac
 MODEL_VARIABLE = "LIPWRIGHT_FACE_LANDMARKER"
 
 POINTS = 478
-BLENDSHAPES = 52
+BLENDSHAPE_NAMES = (
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft", "mouthSmileRight",
+    "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
+)  # fmt: skip
+"""In MediaPipe's order: ARKit's names but tongueOut, and first how much of the face is none of them."""
+BLENDSHAPES = len(BLENDSHAPE_NAMES)
 
 Faces = tuple[np.ndarray, np.ndarray]
 """Points (N, 478, 3) float32, (x·width, y·height, z·width) in pixels, and blendshapes (N, 52) float32, 0 to 1."""

@@ -56,6 +56,12 @@ def width(xyz: np.ndarray) -> np.ndarray:
     return np.linalg.norm(xyz[..., _AT[61], :] - xyz[..., _AT[291], :], axis=-1)
 
 
+def protrusion(xyz: np.ndarray) -> np.ndarray:
+    """Return how far the middle of the lips stands before the mouth's corners, of mouths (…, 40, 3), in units of face space."""
+    middle, corners = ([_AT[point] for point in points] for points in ((0, 13, 14, 17), (61, 291)))
+    return xyz[..., corners, 2].mean(-1) - xyz[..., middle, 2].mean(-1)
+
+
 def measure_mouth(track: FaceTrack) -> np.ndarray:
     """Return the mouth of every frame of a face track in face space, (F, 40, 3) float32, NaN without a face."""
 

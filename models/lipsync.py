@@ -237,6 +237,30 @@ class LipSync(nn.Module):
             own = said[:, self.config.components :][:, : self.config.blendshapes]
             return (own * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
 
+    def predict_sounds(self, features: np.ndarray) -> np.ndarray:
+        """Tell which class of sound is heard at every step of a clip, where a model has learned that beside the mouth.
+
+        Parameters
+        ----------
+        features : ndarray, shape (T, D), float32
+
+        Returns
+        -------
+        ndarray, shape (T, C), float32
+            Probabilities, in the order of the classes that it was trained with: the base model's are
+            `lipwright.data.articulation.CLASSES`.
+
+        Raises
+        ------
+        ModelError
+            The model was trained without them.
+        """
+        if not self.config.phones:
+            raise ModelError("this model tells no sounds apart; the base model does")
+        with torch.inference_mode():
+            said = torch.cat(list(self._run(self.network, [features])), -2)
+            return said[..., -self.config.phones :].softmax(-1).mean(0).cpu().numpy()
+
     @torch.inference_mode()
     def hear(self, features: np.ndarray) -> list[np.ndarray]:
         """Return the states (T, H) of a whole clip that each member reads the mouth off (`Recurrent.hear`)."""

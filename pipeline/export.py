@@ -1,7 +1,8 @@
-"""A mouth as a file, for people and other programs: measured from a video, or predicted from sound."""
+"""A mouth as a file, for people and other programs: measured from a video, or predicted from sound; or the network itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,39 @@ from lipwright.data.files import sweep
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe
 from lipwright.data.mouth import Speaker, track_of
+from lipwright.pipeline.formats import Format
+from lipwright.pipeline.formats.cues import (
+    write_moho,
+    write_rhubarb_json,
+    write_rhubarb_tsv,
+    write_rhubarb_xml,
+    write_webvtt,
+)
+from lipwright.pipeline.formats.curves import write_csv, write_json, write_oculus
+from lipwright.pipeline.formats.graph import write_graph
+from lipwright.pipeline.formats.live_link import write_live_link
+from lipwright.pipeline.formats.take import Take
 from lipwright.pipeline.predict import load_model, predict_mouth
 from lipwright.pipeline.progress import Progress, told_as
+
+WRITERS: dict[Format, Callable[[Take, Path], None]] = {
+    Format.track: lambda take, out: take.mouth.save(out),
+    Format.json: write_json,
+    Format.csv: write_csv,
+    Format.arkit_csv: write_live_link,
+    Format.oculus: write_oculus,
+    Format.rhubarb_tsv: write_rhubarb_tsv,
+    Format.rhubarb_xml: write_rhubarb_xml,
+    Format.rhubarb_json: write_rhubarb_json,
+    Format.moho: write_moho,
+    Format.webvtt: write_webvtt,
+}
 
 
 def export_mouth(
     out: Path | str,
     *,
+    format: Format | str = Format.track,
     from_video: Path | str | None = None,
     model: Path | str | None = None,
     audio: Path | str | None = None,
@@ -25,12 +52,14 @@ def export_mouth(
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write a mouth track file.
+    """Write a mouth, or with format ``onnx`` the network that predicts it.
 
     Parameters
     ----------
     out
-        JSON file to make.
+        File to make.
+    format
+        One of `Format`; `docs/formats.md` says what is in each.
     from_video
         Measure the mouth in this video.
     audio, model
@@ -41,34 +70,56 @@ def export_mouth(
     Returns
     -------
     dict
-        ``out``, ``steps``, ``valid`` (share of them), ``scale``.
+        ``out``, ``steps``, ``valid`` (share of them), ``scale``; of ``onnx`` ``out``, ``inputs``, ``outputs``.
 
     Raises
     ------
     InputError
-        A file cannot be used, or the video shows no face.
+        A file cannot be used, the video shows no face, or there is no such format.
     ModelError
         The model folder cannot be used.
+    MissingPartError
+        A package that the format needs is not installed.
     """
     out = Path(out)
+    if format not in list(Format):
+        raise InputError(f"there is no format {format!r}; choose one of {', '.join(Format)}")
     require_new(out, force)
+    if format == Format.onnx:
+        if audio is not None or from_video is not None:
+            raise InputError("format onnx writes the network itself: give --model or nothing, no --audio and no --from-video")
+        lipsync = load_model(None if model is None else Path(model), "cpu")
+        sweep(out)
+        return {"out": str(out)} | write_graph(lipsync, out)
     if from_video is not None and model is None and audio is None:
-        media = probe(from_video)
-        track = face_track(media, progress=told_as(progress, "track"))
-        if not track.found.any():
-            raise FaceError(f"{from_video} shows no face in any of its {len(track.found)} frames")
-        motion = track_of(track)
+        take = measure_take(Path(from_video), progress)
     elif from_video is None and audio is not None:
-        lipsync = load_model(None if model is None else Path(model), device)
-        speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
-        motion = predict_mouth(lipsync, StoredSpeech(probe(audio)), speaker)
+        take = predict_take(Path(audio), None if model is None else Path(model), device)
     else:
         raise InputError("give either --from-video, or --audio with or without --model")
     sweep(out)
-    motion.save(out)
+    WRITERS[Format(format)](take, out)
     return {
         "out": str(out),
-        "steps": len(motion.xyz),
-        "valid": float(motion.valid.mean()),
-        "scale": motion.speaker.scale,
+        "steps": take.steps,
+        "valid": float(take.mouth.valid.mean()),
+        "scale": take.mouth.speaker.scale,
     }
+
+
+def measure_take(video: Path, progress: Progress | None = None) -> Take:
+    """Measure the mouth in a video."""
+    media = probe(video)
+    track = face_track(media, progress=told_as(progress, "track"))
+    if not track.found.any():
+        raise FaceError(f"{video} shows no face in any of its {len(track.found)} frames")
+    return Take(media, track_of(track), face=track)
+
+
+def predict_take(audio: Path, model: Path | None = None, device: str = "cpu") -> Take:
+    """Predict the mouth that goes with sound, on the model's mean mouth."""
+    lipsync = load_model(model, device)
+    speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
+    media = probe(audio)
+    samples = StoredSpeech(media)
+    return Take(media, predict_mouth(lipsync, samples, speaker), lipsync=lipsync, samples=samples)

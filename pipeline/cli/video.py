@@ -23,6 +23,7 @@ from lipwright.pipeline.cli.command import (
     tell,
 )
 from lipwright.pipeline.cli.models import judged
+from lipwright.pipeline.formats import Format
 from lipwright.pipeline.settings import PRESETS, Credentials, RenderSettings, help_of
 
 _HELP = help_of(RenderSettings)
@@ -189,20 +190,25 @@ def export(
     from_video: Annotated[Path | None, typer.Option("--from-video", help="Measure the mouth in this video.")] = None,
     audio: Annotated[Path | None, typer.Option("--audio", help="Predict it from this sound …")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="… with this model; without, the base model.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="track: a mouth track, JSON.")] = "track",
+    format_: Annotated[
+        Format,
+        typer.Option("--format", help="track: to edit, and for render --mouth; onnx: the model itself; others for rigs."),
+    ] = Format.track,
     *,
     common: Common,
 ) -> None:
     """Write a mouth to a file: measured from a video, or predicted from sound."""
-    if format_ != "track":
-        raise Failure(EXIT_USAGE, f"--format {format_} is not known; use track")
-    if (from_video is None) == (audio is None) or (from_video is not None and model is not None):
+    if format_ == Format.onnx:
+        if from_video is not None or audio is not None:
+            raise Failure(EXIT_USAGE, "export --format onnx takes --model RUN or nothing, no --audio and no --from-video")
+    elif (from_video is None) == (audio is None) or (from_video is not None and model is not None):
         raise Failure(EXIT_USAGE, "export needs --from-video VIDEO, or --audio AUDIO with or without --model RUN")
     from lipwright.pipeline import export_mouth
 
     with progress_bar(common.quiet) as progress:
         result = export_mouth(
             out,
+            format=format_,
             from_video=from_video,
             model=model,
             audio=audio,
@@ -210,7 +216,13 @@ def export(
             force=common.force,
             progress=progress,
         )
-    tell(result, common.json, lambda: f"{out}: {result['steps']} steps, {result['valid']:.0%} of them with a mouth")
+    tell(result, common.json, lambda: _exported(result))
+
+
+def _exported(result: dict[str, Any]) -> str:
+    if "inputs" in result:
+        return f"{result['out']}: takes {', '.join(result['inputs'])}; gives {', '.join(result['outputs'])}"
+    return f"{result['out']}: {result['steps']} steps, {result['valid']:.0%} of them with a mouth"
 
 
 @command

@@ -30,6 +30,7 @@ from lipwright.data.mouth import (
     load_track,
     measure_mouth,
     measure_speaker,
+    protrusion,
     store_mouths,
     track_of,
     width,
@@ -60,6 +61,14 @@ def test_the_forty_points_are_the_forty_points() -> None:
     assert len(OUTER_LIPS) == len(INNER_LIPS) == 20
     assert {13, 14, 78, 308} <= set(INNER_LIPS)
     assert {61, 291, 0, 17} <= set(OUTER_LIPS)
+
+
+def test_protrusion_is_how_far_the_middle_stands_before_the_corners() -> None:
+    flat = mouths(np.array([0.0, 0.2]))
+    np.testing.assert_allclose(protrusion(flat), 0, atol=1e-6)
+    pushed = flat.copy()
+    pushed[..., 2] -= 0.1 * (1 - (flat[..., 0] / 0.3) ** 2)  # towards the camera, the middle most
+    np.testing.assert_allclose(protrusion(pushed), 0.1, atol=1e-6)
 
 
 def test_aperture_and_width_are_distances() -> None:

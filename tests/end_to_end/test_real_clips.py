@@ -1,7 +1,9 @@
-"""Real footage: a telephone's variable rate keeps its timestamps, and a painted mouth reads as it was measured."""
+"""Real footage: a telephone's variable rate keeps its timestamps, a painted mouth reads as measured, an exported one too."""
 
 from __future__ import annotations
 
+import csv
+import json
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -62,3 +64,29 @@ def test_a_measured_mouth_painted_on_other_frames_reads_as_it_was(
     assert painted["untouched"]["aperture_r"] < 0.5 * painted["aperture_r"]
     assert painted["mouth_psnr"] > painted["untouched"]["mouth_psnr"]
     assert np.isfinite(painted["sharpness_ratio"])
+
+
+def test_a_real_mouth_is_exported_for_rigs(lipwright: Any, clips: Path, tmp_path: Path) -> None:
+    """Cues end with the picture, open mouths are not shown closed, and the jaw that MediaPipe reads follows the lips."""
+    video = clips / "turned_6s_vfr.mp4"
+    for form in ("json", "rhubarb-json", "arkit-csv", "moho"):
+        ran = lipwright("export", "--from-video", video, "--format", form, "--out", form, "--json", cwd=tmp_path)
+        assert (ran.code, ran.err) == (0, "")
+    curves, cues = (json.loads((tmp_path / form).read_text()) for form in ("json", "rhubarb-json"))
+    length_s = float(_times(video)[-1])
+    assert curves["duration_s"] == cues["metadata"]["duration"] == cues["mouthCues"][-1]["end"]
+    assert 0 <= length_s - curves["duration_s"] < 0.01
+    with (tmp_path / "arkit-csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["BlendShapeCount"] == "61"]
+    assert 0.8 * 60 * length_s < len(rows) <= 60 * length_s + 1
+    valid = [row for row in curves["rows"] if row[1]]
+    time_s, openness = np.array([[row[0], row[curves["columns"].index("openness")]] for row in valid]).T
+    starts = [cue["start"] for cue in cues["mouthCues"]]
+    shown = np.array([cue["value"] for cue in cues["mouthCues"]])[np.searchsorted(starts, time_s, side="right") - 1]
+    assert (shown[openness > 0.8] == "A").mean() < 0.1
+    assert openness[np.isin(shown, ["C", "D", "E"])].mean() > openness[np.isin(shown, ["A", "X"])].mean() + 0.2
+    clock = [[int(part) for part in row["Timecode"].replace(".", ":").split(":")] for row in rows]
+    jaw = np.interp(time_s, [60 * m + s + frame / 60 for _, m, s, frame, _ in clock], [float(row["JawOpen"]) for row in rows])
+    assert np.corrcoef(jaw, openness)[0, 1] > 0.5
+    last, name = (tmp_path / "moho").read_text().splitlines()[-1].split()
+    assert (int(last), name) == (1 + int(curves["duration_s"] * probe(video).need_video().average_rate), "rest")

@@ -63,6 +63,21 @@ def network_says(lipsync: LipSync, x: np.ndarray) -> np.ndarray:
         return lipsync.expand(lipsync.network(lipsync.standardise(torch.from_numpy(x))[None])[0].mean(0)[0]).numpy()
 
 
+def test_sounds_are_told_step_by_step_or_not_at_all() -> None:
+    teller = model(phones=6, blendshapes=3, members=2, **BOUNDED)
+    told = teller.predict_sounds(features(70))
+    assert told.shape == (70, 6)
+    np.testing.assert_allclose(told.sum(1), 1, atol=1e-5)
+    outputs = teller.network.members[0].read_out
+    with torch.no_grad():
+        for member in teller.network.members:
+            member.read_out.bias[-2] += 100
+    assert outputs.out_features == 20 + 3 + 6
+    assert (teller.predict_sounds(features(70)).argmax(1) == 4).all()
+    with pytest.raises(ModelError, match="tells no sounds apart"):
+        model().predict_sounds(features(5))
+
+
 # Predicting -----------------------------------------------------------------------------------------------------------
 
 
