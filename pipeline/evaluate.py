@@ -172,6 +172,8 @@ def evaluate_model(
 
         judge = SyncNet.load(Path(syncnet), device)
     footage = Footage(Path(bank) if bank else None, first_part=render)
+    if footage.other:
+        probe(footage.other).need_video()  # better now than after all videos
     clips: list[dict[str, Any]] = []
     failures: list[InputError] = []
     for path in map(Path, videos):

@@ -158,6 +158,18 @@ def test_a_film_has_source_result_and_lips_with_sound(judged: tuple[dict[str, An
     assert max(scores) > 0.95
 
 
+@pytest.mark.parametrize(
+    ("footage", "words"),
+    [
+        (Footage(None, False), "of each video itself"),
+        (Footage(None, True), "of the first 75 % of each video"),
+        (Footage(Path("/films/<other>.mp4"), True), "&lt;other&gt;.mp4"),
+    ],
+)
+def test_the_page_says_where_its_mouths_come_from(footage: Footage, words: str) -> None:
+    assert words in scorecard._film_note(footage)
+
+
 # Folders --------------------------------------------------------------------------------------------------------------
 
 
@@ -218,11 +230,13 @@ def test_a_page_of_many_videos_is_bounded(
     for k in range(40):
         mouths = take.mouths | {"model": take.mouths["model"] + np.float32(0.001 * (k * 7 % 40))}
         card.add(replace(take, mouths=mouths))
-    clips = [result["clips"][0] | {"path": str(take.media.path)}] * 40
+    clip = result["clips"][0] | {"path": str(take.media.path)}
+    clips = [clip] * 39 + [clip | {"seen": True}]
     page = Page(card.write({"clips": clips, "mean": result["mean"]}, toy_run, Footage(None, False)).read_text("utf-8"))
     assert len(page.films()) == 2 * BEST
     assert len(page.all("h3")) == MOST_DRAWN
     assert f"{40 - MOST_DRAWN} are not drawn" in page.text
+    assert "1 of them was trained on: that flatters the model." in page.text
     best, worst = page.html.split("<h2>Best moments</h2>")[1].split("<h2>Worst moments</h2>")
     lmd = [[float(part.split('"', 1)[0]) for part in half.split('<data value="')[1 : BEST + 1]] for half in (best, worst)]
     assert lmd[0] == sorted(lmd[0])
