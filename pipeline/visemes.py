@@ -28,8 +28,9 @@ HOLD_S = 0.06
 FAVOUR = 2.0
 """Closed lips count so much more than other mouths where one is to be held: they are short, and missed most when they lack."""
 
-APERTURE_SD, WIDTH_SD = 0.40, 0.25
-"""How far a mouth in speech is from the target of the sound that is heard, in ranges of opening."""
+APERTURE_SD, WIDTH_SD = 0.20, 0.25
+"""How far a mouth is from the target of the sound that is heard, in ranges of opening. Twice as far would be truer of speech,
+but of a mouth that was filmed, people see where it is open and where it is shut."""
 
 _NEVER = 1e-3
 """A sound that the base model thinks impossible may be one all the same."""

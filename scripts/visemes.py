@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.data import flite
-from lipwright.data.articulation import CLASSES, Lips, articulate
+from lipwright.data.articulation import CLASSES, LEAD_S, Lips, articulate
 from lipwright.data.audio import SAMPLE_RATE_HZ, read_speech
 from lipwright.data.features import STEP_HZ, FeatureSettings, compute_features, frame_energy_db
 from lipwright.data.landmarks import face_track
@@ -193,6 +193,7 @@ def judge_video(path: Path) -> dict[str, object]:
     sounds = tell_sounds(read_speech(media), len(mouth.valid))
     assert mouth.speaker.scale is not None
     openness = (mouth.measure(aperture) - aperture(mouth.speaker.neutral)) / mouth.speaker.scale
+    openness = np.roll(openness, round(LEAD_S * STEP_HZ))  # what is shown is in time with the sound
     speaks = mouth.valid & (sounds[:, [CLASSES.index("rest"), CLASSES.index("parted")]].sum(1) < 0.5)
     row: dict[str, object] = {"video": path.stem}
     for name, own in (("sound", sounds), ("sound and mouth", judge_sounds(sounds, mouth))):
