@@ -15,7 +15,7 @@ STRIP_CELLS = 150
 MOST_BINS = 14
 
 SECONDS_APART = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
-MOST_SECONDS = 12
+MOST_SECONDS = 8
 """Labels of time stand so far apart that there are at most about so many."""
 
 Stretch = tuple[float, float, str, str]

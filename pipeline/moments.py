@@ -41,7 +41,7 @@ BELOW = 0.1
 
 PANELS = ("source", "result: synthetic", "lips over it: synthetic")
 STRIP_PX = 24
-"""Height of the words at the foot of each panel."""
+"""Height of the words above each panel."""
 
 FILM_CRF = 26
 WHITE, BLACK = 235, 16
@@ -127,8 +127,8 @@ def film(moment: Moment, bank: Bank) -> bytes:
             for shown in results(media, track, bank, moment.said, rows):
                 panels = [_cut(picture, box) for picture in _views(shown, moment)]
                 abreast = (np.hstack(planes) for planes in zip(*(vars(panel).values() for panel in panels), strict=True))
-                feet = vars(words).values()
-                writer.write(Yuv(*map(np.vstack, zip(abreast, feet, strict=True))), shown.time - begin)
+                heads = vars(words).values()  # above: players lay their controls over the foot
+                writer.write(Yuv(*map(np.vstack, zip(heads, abreast, strict=True))), shown.time - begin)
         return path.read_bytes()
 
 
@@ -168,7 +168,7 @@ def _cut(picture: Yuv, box: tuple[int, int, int, int]) -> Yuv:
 
 
 def _words() -> Yuv:
-    """Write what each panel is, white on black, for their feet."""
+    """Write what each panel is, white on black, to stand above them."""
     strip = np.full((STRIP_PX, len(PANELS) * PANEL_PX), BLACK, np.uint8)
     for k, words in enumerate(PANELS):
         at = (k * PANEL_PX + 8, STRIP_PX - 8)

@@ -122,7 +122,10 @@ class Scorecard:
 
     def _head(self, name: str, result: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> str:
         mean, total_s = result["mean"], sum(curves.length_s for curves in self._curves)
-        lede = f"{many(len(judged), 'video')}, {time_of(total_s)}, driven by the own sound and compared with the own mouth."
+        each = "each " if len(judged) > 1 else ""
+        lede = (
+            f"{many(len(judged), 'video')}, {time_of(total_s)}, {each}driven by its own sound and compared with its own mouth."
+        )
         if seen := sum(clip["seen"] for clip in judged):
             which = (
                 "It was"
@@ -210,7 +213,7 @@ def _thresholds(required: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[
         for each in required
     )
     note = f"Of the mean over {many(len(judged), 'video')}; of a lag the mean of its absolute value."
-    return section("Required", note, f'<table class="lines"><tbody>\n{rows}</tbody></table>') if rows else ""
+    return section("Required", note, f'<table class="lines required"><tbody>\n{rows}</tbody></table>') if rows else ""
 
 
 def _metrics(mean: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> str:
@@ -221,7 +224,9 @@ def _metrics(mean: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> st
         metrics = MOUTH | PICTURE | MASK
     rows = "".join(
         f'<tr><td class="name"><code>{name}</code></td><td>{metric.good}</td>'
-        + "".join(f'<td class="n">{_number(column.get(name))}</td>' for column in columns.values())
+        + "".join(
+            f'<td class="n">{_number(column.get(name), 1 if name == "lag_ms" else 3)}</td>' for column in columns.values()
+        )
         + "</tr>\n"
         for name, metric in metrics.items()
     )
@@ -252,7 +257,7 @@ def _syncnet(mean: Mapping[str, Any] | None) -> str:
     )
     heads = '<th>Metric</th><th>Good</th><th class="n">Source</th><th class="n">Result</th>'
     table = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>"
-    return section("SyncNet", note, f'<div class="wide metrics lines" tabindex="0">{table}</div>')
+    return section("SyncNet", note, f'<div class="wide lines" tabindex="0">{table}</div>')
 
 
 SHOWN = ("aperture_r", "width_r", "lmd_ratio", "lag_ms", "closure_f1", "jitter_ratio")
@@ -264,7 +269,7 @@ def _videos(clips: Sequence[Mapping[str, Any]], lengths_s: Mapping[str, float]) 
         if "error" in clip:
             rest = f'<td class="why" colspan="{len(SHOWN) + 2}">{escape(clip["error"])}</td>'
         else:
-            cells = "".join(f'<td class="n">{_number(clip[name], 0 if name == "lag_ms" else 3)}</td>' for name in SHOWN)
+            cells = "".join(f'<td class="n">{_number(clip[name], 1 if name == "lag_ms" else 3)}</td>' for name in SHOWN)
             rest = f'<td>{"yes" if clip["seen"] else "no"}</td><td class="n">{time_of(lengths_s[clip["path"]])}</td>{cells}'
         rows.append(f'<tr><td class="name">{file_name(clip["path"])}</td>{rest}</tr>\n')
     heads = "".join(f'<th class="n"><code>{name}</code></th>' for name in SHOWN)

@@ -144,11 +144,14 @@ def test_a_film_has_source_result_and_lips_with_sound(judged: tuple[dict[str, An
     assert [float(frame.time) for frame in frames[:3]] == pytest.approx([0, 0.04, 0.08])
     luma = np.stack([frame.to_ndarray()[: PANEL_PX + STRIP_PX, : 3 * PANEL_PX] for frame in frames]).astype(int)
     assert luma.shape[1:] == (PANEL_PX + STRIP_PX, 3 * PANEL_PX)
-    source, result, lips = np.split(luma[:, :PANEL_PX], 3, axis=2)
+    source, result, lips = np.split(luma[:, STRIP_PX:], 3, axis=2)
+    words = luma[0, :STRIP_PX]
+    assert all((part > 200).any() and np.median(part) < 30 for part in np.split(words, 3, axis=1))  # white on black
     mouth, eyes = np.s_[:, 190:, 80:210], np.s_[:, 20:110, 60:230]
-    for one, other in ((source, result), (result, lips)):
-        assert np.abs(one[eyes] - other[eyes]).mean() < 2.5  # encoded anew
-        assert np.abs(one[mouth] - other[mouth]).mean() > 1.5 * np.abs(one[eyes] - other[eyes]).mean()
+    assert np.abs(source[eyes] - result[eyes]).mean() < 2.5  # encoded anew
+    assert np.abs(source[mouth] - result[mouth]).mean() > 1.5 * np.abs(source[eyes] - result[eyes]).mean()
+    drawn = [(np.abs(lips[part] - result[part]) > 25).mean() for part in (mouth, eyes)]  # thin lines
+    assert drawn[0] > 0.004 > 10 * drawn[1]
     # The first panel is the talk itself, of its first moment, face upright and whole.
     own = cv2.resize(talk_pictures[0].y, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     small = cv2.resize(source[0].astype(np.uint8), (120, 120), interpolation=cv2.INTER_AREA)
