@@ -246,7 +246,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
     if signer is None:
         return lines
     if result["test_certificate"]:
-        lines.append("signed with a local test certificate: whole since then, but it proves nothing about who signed")
+        whole = "" if verdict == INVALID else "whole since then, but "
+        lines.append(f"signed with a local test certificate: {whole}it proves nothing about who signed")
     else:
         by = signer if result["organisation"] in (None, signer) else f"{signer} ({result['organisation']})"
         unknown = f"no authority in {result['trust']} vouches for them" if result["trust"] else "not looked up: see --trust"
