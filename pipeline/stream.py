@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.features import HOP, STEP_HZ, FeatureSettings, compute_features, frame_energy_db
@@ -146,6 +146,7 @@ class LiveMouth:
         self.speaker = speaker or Speaker(self._lipsync.neutral.cpu().numpy(), config.scale)
         self.gain = LiveGain(self._settings, gain_db)
         self.lookahead_s = config.lookahead_ms / 1000
+        self._threads = ThreadpoolController()  # once: it looks through all libraries of the process
         self._kept = np.zeros(0, np.float32)
         self._kept_from = 0  # step at whose middle the kept samples begin
         self._heard = 0  # samples
@@ -194,7 +195,7 @@ class LiveMouth:
         if end <= self._next:
             return LiveSteps(np.zeros(0), np.zeros((0, *self.speaker.neutral.shape), np.float32))
         steps = (self._next - self._kept_from, end - self._kept_from)
-        with threadpool_limits(1):
+        with self._threads.limit(limits=1):
             if not self.gain.is_known:
                 self.gain.hear(frame_energy_db(self._kept, self._settings)[slice(*steps)])
             features = compute_features(self._kept, self._settings, gain=self.gain.factor, steps=steps)
