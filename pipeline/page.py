@@ -27,6 +27,11 @@ def compose(template: Path, title: str, parts: Iterable[str]) -> bytes:
     return page.encode("utf-8", "replace")  # names of files need not be Unicode
 
 
+def live_page() -> bytes:
+    """Return the page of a server that listens: microphone or file in, a mouth that moves out."""
+    return compose(STYLE.with_name("stream.html"), "Lipwright, live", ())
+
+
 def data_uri(kind: str, content: bytes) -> str:
     """Return bytes as the address of themselves."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
