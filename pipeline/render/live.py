@@ -40,8 +40,8 @@ SIDE = 512
 HELD_BYTES = 160 * 2**20
 """Most that the frames may take that are held: 17 s of them at 512x512."""
 
-AHEAD = 2
-"""Frames that are known before the windows of one are chosen (docs/streaming.md)."""
+AHEAD = 3
+"""Frames that are known before the windows of one are chosen: fewer switch more often, more come later (docs/streaming.md)."""
 
 TOLERANCE_S = 1e-6
 """Times that differ by less are meant equal."""
@@ -180,6 +180,11 @@ class FaceSession:
             last, rest = self._xyz[-1], self._loop.speaker.neutral
             yield from self.push(LiveSteps(times_s, (last + share[:, None, None] * (rest - last)).astype(np.float32)))
         yield from self._painted(self._chooser.finish())
+
+    def close(self) -> None:
+        """Let go of what is held for this listener."""
+        self._asked.clear()
+        self._times_s, self._xyz = self._times_s[:0], self._xyz[:0]
 
     def _due(self) -> Iterator[tuple[float, np.ndarray]]:
         while len(self._times_s) and (time_s := float(self._next / RATE)) <= self._times_s[-1] + TOLERANCE_S:
