@@ -64,6 +64,12 @@ def measure_levels(samples: Speech, settings: FeatureSettings) -> Levels:
     return Levels(float(loud_db), float(noise_db), float(10 * np.log10(max(treble, 1e-12))))
 
 
+def loud_enough(level_db: np.ndarray) -> np.ndarray:
+    """Say of the levels (T,) of a recording which are loud enough for speech."""
+    noise_db, loud_db = np.percentile(level_db, (5, 95))
+    return np.asarray(level_db > max(loud_db - BELOW_LOUD_DB, noise_db + ABOVE_NOISE_DB))
+
+
 def find_speech(samples: Speech, settings: FeatureSettings) -> np.ndarray:
     """Say of each step whether it is loud enough for speech, short pauses included.
 
@@ -73,9 +79,7 @@ def find_speech(samples: Speech, settings: FeatureSettings) -> np.ndarray:
     """
     from scipy.ndimage import binary_closing
 
-    level_db = frame_energy_db(samples, settings)
-    noise_db, loud_db = np.percentile(level_db, (5, 95))
-    loud = level_db > max(loud_db - BELOW_LOUD_DB, noise_db + ABOVE_NOISE_DB)
+    loud = loud_enough(frame_energy_db(samples, settings))
     wide = round(PAUSE_S * STEP_HZ)
     return binary_closing(np.pad(loud, wide), np.ones(wide, bool))[wide:-wide]
 
