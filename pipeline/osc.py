@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from types import TracebackType
+from typing import Any
 
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.data.mouth import Speaker
@@ -33,6 +34,7 @@ class OscSender:
             import pythonosc  # noqa: F401
         except ImportError:
             raise MissingPartError("--osc needs python-osc: pip install 'lipwright[stream]'") from None
+        self._address: Any
         try:
             family, kind, _, _, self._address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         except (socket.gaierror, UnicodeError) as error:
@@ -63,7 +65,7 @@ class OscSender:
             for name, value in row.items():
                 message = OscMessageBuilder(f"{ADDRESS}/{name}")
                 message.add_arg(value)
-                bundle.add_content(message.build())  # type: ignore[arg-type]
+                bundle.add_content(message.build())
             try:
                 self._socket.sendto(bundle.build().dgram, self._address)
             except OSError as error:

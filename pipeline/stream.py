@@ -156,6 +156,8 @@ class LiveMouth:
 
     Attributes
     ----------
+    lipsync : LipSync
+        The model.
     speaker : Speaker
         With the model's range of opening where the person does not speak.
     lookahead_s : float
@@ -191,6 +193,7 @@ class LiveMouth:
             raise ModelError(
                 f"{named} hears the whole clip before it says anything; train one with --direction both or forward to stream"
             )
+        self.lipsync = lipsync
         self._mouth = Listener(lipsync)
         self.speaker = speaker or Speaker(lipsync.neutral.cpu().numpy(), config.scale)
         if self.speaker.scale is None:
@@ -282,10 +285,10 @@ class LiveMouth:
         """Let the networks hear the next features: from what they say come mouths, and what goes with them."""
         with self._threads.limit(limits=1):
             said = self._mouth.hear(heard_by(self._mouth))
-            xyz = self.speaker.place(said.shapes, self._mouth.lipsync.config.scale).astype(np.float32)
+            xyz = self.speaker.place(said.shapes, self.lipsync.config.scale).astype(np.float32)
             self._xyz = np.concatenate([self._xyz, xyz])
             if self._blendshapes:
-                own = np.where(TOLD, said.blendshapes, 0) if self._mouth.lipsync.config.blendshapes else None
+                own = np.where(TOLD, said.blendshapes, 0) if self.lipsync.config.blendshapes else None
                 shapes = shapes_of_lips(aperture(xyz), width(xyz), self.speaker) if own is None else own
                 self._shapes = np.concatenate([self._shapes, shapes.astype(np.float32)])
             if self._visemes is not None and self._teller is not None:

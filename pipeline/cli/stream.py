@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -13,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lipwright.pipeline.cli.command import EXIT_USAGE, MODEL_HELP, Common, Device, Failure, command, say
+from lipwright.pipeline.cli.command import EXIT_USAGE, MODEL_HELP, Common, Device, Failure, command, progress_bar, tell
 
 if TYPE_CHECKING:
-    from lipwright.data.mouth import Speaker
     from lipwright.data.pcm import PcmReader
     from lipwright.pipeline.osc import OscSender
     from lipwright.pipeline.stream import LiveMouth, LiveSteps
@@ -55,13 +55,15 @@ def stream(
     visemes: Annotated[Visemes, typer.Option("--visemes", help="Which mouths are told, for 60 ms each at least.")] = (
         Visemes.rhubarb
     ),
-    rate: Annotated[int | None, typer.Option("--rate", help="Of the sound on stdin, Hz.", show_default=str(RATE_HZ))] = None,
-    format_: Annotated[Form | None, typer.Option("--format", help="Of its samples.", show_default="s16le")] = None,
+    rate: Annotated[int | None, typer.Option("--rate", help=f"Of the sound on stdin, Hz; {RATE_HZ} if not said.")] = None,
+    format_: Annotated[Form | None, typer.Option("--format", help=f"Of its samples; {Form.s16le} if not said.")] = None,
     channels: Annotated[
-        int | None, typer.Option("--channels", help="Interleaved; their mean is heard.", show_default=str(CHANNELS))
+        int | None, typer.Option("--channels", help=f"Interleaved, their mean is heard; {CHANNELS} if not said.")
     ] = None,
     points: Annotated[bool, typer.Option("--points", help="Tell the 40 points of the lips, too.")] = False,
-    blendshapes: Annotated[bool, typer.Option("--blendshapes", help="Tell the ARKit blendshapes of mouth and jaw, too.")] = False,
+    blendshapes: Annotated[
+        bool, typer.Option("--blendshapes", help="Tell the ARKit blendshapes of mouth and jaw, too.")
+    ] = False,
     osc: Annotated[str | None, typer.Option("--osc", metavar="HOST:PORT", help="Send each step there as OSC, too.")] = None,
     microphone: Annotated[bool, typer.Option("--microphone", help="Hear the microphone in place of stdin.")] = False,
     listen: Annotated[
@@ -70,10 +72,14 @@ def stream(
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option("--token", help="Clients must know it; made where others than this machine are served.", show_default=False),
+        typer.Option(
+            "--token", help="Clients must know it; made where others than this machine are served.", show_default=False
+        ),
     ] = None,
     target: Annotated[Path | None, typer.Option("--target", help="Paint clients' mouths on this video, live.")] = None,
-    bank: Annotated[Path | None, typer.Option("--bank", help="Other footage of the target's person, to take mouths from.")] = None,
+    bank: Annotated[
+        Path | None, typer.Option("--bank", help="Other footage of the target's person, to take mouths from.")
+    ] = None,
     *,
     common: Common,
 ) -> None:
@@ -93,13 +99,19 @@ def stream(
     if microphone:
         _refuse(sound, "--microphone, which has its own")
     # Auto is the CPU: a step is so small that bringing it to a GPU takes longer.
-    options = {"model": model, "gain_db": gain_db, "device": "cpu" if common.device == Device.auto else common.device.value}
+    options: dict[str, Any] = {
+        "model": model,
+        "gain_db": gain_db,
+        "device": "cpu" if common.device == Device.auto else common.device.value,
+    }
     if listen is not None:
         host, port = _address(listen, "--listen", "127.0.0.1")
         _serve(host, port, token, target, bank, options | {"visemes": _set(visemes)}, common)
         return
     if not microphone and sys.stdin.isatty():
-        raise Failure(EXIT_USAGE, "stream hears raw PCM on stdin, as of: ffmpeg -i FILE -f s16le -ar 16000 -ac 1 - | lipwright stream")
+        raise Failure(
+            EXIT_USAGE, "stream hears raw PCM on stdin, as of: ffmpeg -i FILE -f s16le -ar 16000 -ac 1 - | lipwright stream"
+        )
     from lipwright.data.pcm import Form as Written
     from lipwright.data.pcm import PcmReader
     from lipwright.pipeline.osc import OscSender
@@ -155,29 +167,56 @@ def _steps(mouth: LiveMouth, reader: PcmReader, blocks: Iterable[bytes]) -> Iter
 
 def _print(every: Iterable[LiveSteps], mouth: LiveMouth, sender: OscSender | None, points: bool, as_json: bool) -> None:
     """Print steps as they come; whoever reads may stop when they have seen enough."""
+    before, after = (",\n", "") if as_json else ("", "\n")
     try:
-        _write(every, mouth, sender, points, as_json)
+        if as_json:
+            head = {"step_hz": 100, "lookahead_ms": round(1000 * mouth.lookahead_s), "scale": mouth.speaker.scale}
+            _write(f'{json.dumps(head)[:-1]}, "steps": [\n')
+        try:
+            for k, steps in enumerate(steps for steps in every if len(steps.times_s)):
+                if sender:
+                    sender.send(steps, mouth.speaker)
+                rows = (json.dumps(row) + after for row in steps.rows(mouth.speaker, points=points))
+                _write((before if k else "") + before.join(rows))
+        finally:  # what was interrupted is a document, too
+            if as_json:
+                _write("\n]}\n")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written when Python ends
 
 
-def _write(every: Iterable[LiveSteps], mouth: LiveMouth, sender: OscSender | None, points: bool, as_json: bool) -> None:
-    between = ""
-    if as_json:
-        head = {"step_hz": 100, "lookahead_ms": round(1000 * mouth.lookahead_s), "speaker": spoken_by(mouth.speaker)}
-        sys.stdout.write(f'{json.dumps(head)[:-1]}, "steps": [\n')
-        sys.stdout.flush()
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _serve(
+    host: str, port: int, token: str | None, target: Path | None, bank: Path | None, options: dict[str, Any], common: Common
+) -> None:
+    """Serve until Ctrl-C."""
+    import asyncio
+
+    from lipwright.pipeline.server import LiveServer
+
+    face = None
+    if target is not None:
+        from lipwright.pipeline.render.live import LiveFace  # type: ignore[import-not-found]
+
+        with progress_bar(common.quiet) as progress:
+            face = LiveFace(target, bank=bank, progress=progress)
+    server = LiveServer(host, port, token=token, face=face, **options)
+
+    async def serve() -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):  # not between any two lines of the loop, as Python's own would
+            loop.add_signal_handler(number, task.cancel)
+        async with server.open() as url:
+            tell({"url": url, "token": server.token}, common.json, lambda: url)
+            sys.stdout.flush()
+            await asyncio.Event().wait()
+
     try:
-        for steps in every:
-            if sender:
-                sender.send(steps, mouth.speaker)
-            for row in steps.rows(mouth.speaker, points=points):
-                sys.stdout.write(f"{between}{json.dumps(row)}")
-                between = ",\n" if as_json else ""
-                if not as_json:
-                    sys.stdout.write("\n")
-            sys.stdout.flush()
-    finally:
-        if as_json:  # an interrupted document is one, too
-            sys.stdout.write("\n]}\n")
-            sys.stdout.flush()
+        asyncio.run(serve())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt("stopped") from None
