@@ -97,6 +97,10 @@ class Speaker:
         """Give relative shapes (…, 40, 3) this speaker's mouth; `scale` serves a person who does not speak."""
         return self.neutral + shapes * (self.scale or scale)
 
+    def openness(self, apertures: np.ndarray) -> np.ndarray:
+        """Express apertures in this speaker's range: 0 is closed, 1 as wide as they open; NaN of who does not speak."""
+        return (apertures - aperture(self.neutral)) / (self.scale or np.nan)
+
 
 def measure_speaker(xyz: np.ndarray) -> Speaker:
     """Find a person's closed mouth and range of opening.

@@ -119,6 +119,26 @@ class Config:
             raise ValueError(f"features is {self.features!r}, not a set of settings")
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a model says of some steps.
+
+    Attributes
+    ----------
+    shapes : ndarray, shape (n, K, 3), float32
+        The mouth, relative to a speaker.
+    blendshapes : ndarray, shape (n, S), float32
+        ARKit's, in [0, 1], in MediaPipe's order; S is 0 of a model that was trained without them.
+    sounds : ndarray, shape (n, C), float32
+        Probabilities of the classes of sounds, in the order of the classes that it was trained with: the base model's are
+        `lipwright.data.articulation.CLASSES`; C is 0 of a model that tells none apart.
+    """
+
+    shapes: np.ndarray
+    blendshapes: np.ndarray
+    sounds: np.ndarray
+
+
 class LipSync(nn.Module):
     """A trained mapping from features to mouth shapes.
 
@@ -211,7 +231,7 @@ class LipSync(nn.Module):
             Relative shapes, together as many as there are steps. Silence comes before the clip and after it.
         """
         for said in self._run(self.network, portions):
-            yield self.expand(said.mean(0)[:, : self.config.components]).cpu().numpy()
+            yield self._shapes(said)
 
     def predict_blendshapes(self, features: np.ndarray) -> np.ndarray:
         """Predict the ARKit blendshapes of a whole clip, for an animator's rig.
@@ -233,9 +253,7 @@ class LipSync(nn.Module):
         if not self.config.blendshapes:
             raise ModelError("this model says no blendshapes; train one on footage")
         with torch.inference_mode():
-            said = torch.cat(list(self._run(self.network, [features])), -2).mean(0)
-            own = said[:, self.config.components :][:, : self.config.blendshapes]
-            return (own * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
+            return self._blendshapes(torch.cat(list(self._run(self.network, [features])), -2))
 
     def predict_sounds(self, features: np.ndarray) -> np.ndarray:
         """Tell which class of sound is heard at every step of a clip, where a model has learned that beside the mouth.
@@ -258,8 +276,18 @@ class LipSync(nn.Module):
         if not self.config.phones:
             raise ModelError("this model tells no sounds apart; the base model does")
         with torch.inference_mode():
-            said = torch.cat(list(self._run(self.network, [features])), -2)
-            return said[..., -self.config.phones :].softmax(-1).mean(0).cpu().numpy()
+            return self._sounds(torch.cat(list(self._run(self.network, [features])), -2))
+
+    def _shapes(self, said: Tensor) -> np.ndarray:
+        """Read the relative shapes (n, K, 3) off what the members said, (M, n, ·)."""
+        return self.expand(said.mean(0)[:, : self.config.components]).cpu().numpy()
+
+    def _blendshapes(self, said: Tensor) -> np.ndarray:
+        own = said.mean(0)[:, self.config.components :][:, : self.config.blendshapes]
+        return (own * self.blendshape_std + self.blendshape_mean).clamp(0, 1).cpu().numpy()
+
+    def _sounds(self, said: Tensor) -> np.ndarray:
+        return said[..., said.shape[-1] - self.config.phones :].softmax(-1).mean(0).cpu().numpy()
 
     @torch.inference_mode()
     def hear(self, features: np.ndarray) -> list[np.ndarray]:
@@ -293,7 +321,7 @@ class LipSync(nn.Module):
         return y.squeeze(-3)[..., early:, :], (inner, heard + len(x))
 
     @torch.inference_mode()
-    def step(self, features: np.ndarray, state: Heard | None = None) -> tuple[np.ndarray, Heard]:
+    def step(self, features: np.ndarray, state: Heard | None = None) -> tuple[Said, Heard]:
         """Predict on, as sound comes in.
 
         Parameters
@@ -305,15 +333,20 @@ class LipSync(nn.Module):
 
         Returns
         -------
-        shapes : ndarray, shape (n, K, 3), float32
-            The next steps of the mouth; n is less than T until `delay_steps` steps have been heard.
+        said
+            All that the model says of the next steps; n is less than T until `delay_steps` steps have been heard.
         state
             For the next call.
+
+        Raises
+        ------
+        ModelError
+            The model hears the whole clip.
         """
         if self.config.lookahead_ms is None:
             raise ModelError("this model hears the whole clip and cannot step; train one without --direction whole")
         said, state = self._go_on(self.network, self._check(features), state)
-        return self.expand(said.mean(0)[:, : self.config.components]).cpu().numpy(), state
+        return Said(self._shapes(said), self._blendshapes(said), self._sounds(said)), state
 
     def _check(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != self.config.feature_size or not len(features):

@@ -19,6 +19,8 @@ _HOMES = {
     "evaluate_model": "evaluate",
     "inspect_runs": "inspect",
     "export_mouth": "export",
+    "LiveMouth": "stream",
+    "LiveServer": "server",
     "verify_file": "verify",
     "make_demo": "demo",
     "examine": "doctor",

@@ -16,7 +16,7 @@ from lipwright.data.face_space import fit_pose
 from lipwright.data.features import compute_features
 from lipwright.data.landmarker import BLENDSHAPE_NAMES
 from lipwright.data.landmarks import FaceTrack
-from lipwright.data.mouth import MouthTrack, aperture, width
+from lipwright.data.mouth import MouthTrack, Speaker, aperture, width
 from lipwright.models.lipsync import LipSync
 from lipwright.pipeline.predict import feature_settings
 
@@ -29,15 +29,24 @@ OPEN_JAW = 1.0
 LOWER_LIP, UPPER_LIP = 1.1, 0.4
 
 
+TOLD = np.array([name.startswith(("mouth", "jaw")) for name in BLENDSHAPE_NAMES])
+TOLD_NAMES = tuple(name for name, told in zip(BLENDSHAPE_NAMES, TOLD, strict=True) if told)
+"""What sound tells of: nothing of eyes and brows."""
+
+
 def shapes_of_mouth(mouth: MouthTrack) -> np.ndarray:
-    """Translate a mouth to blendshapes, (T, 52) float32 in [0, 1], in MediaPipe's order.
+    """Translate a mouth to blendshapes, (T, 52) float32 in [0, 1], in MediaPipe's order (`shapes_of_lips`)."""
+    return shapes_of_lips(mouth.measure(aperture), mouth.measure(width), mouth.speaker)
+
+
+def shapes_of_lips(apertures: np.ndarray, widths: np.ndarray, speaker: Speaker) -> np.ndarray:
+    """Translate how far a mouth opens, and how wide it is, (T,), to blendshapes, (T, 52) float32 in [0, 1].
 
     A narrow mouth is pursed while it is shut (pucker) and a ring as it opens (funnel); a wide one is drawn half by what
     stretches it and half by a smile. What its outline does not tell stays 0.
     """
-    rest = mouth.speaker.neutral
-    opening = np.maximum(mouth.measure(aperture) - aperture(rest), 0)
-    spread = mouth.measure(width) - width(rest)
+    opening = np.maximum(apertures - aperture(speaker.neutral), 0)
+    spread = widths - width(speaker.neutral)
     narrow, wide = np.clip(spread / NARROWEST, 0, 1), np.clip(spread / WIDEST, 0, 1)
     ring = np.clip(opening / WIDEST_APERTURE, 0, 1)
     curves = {
@@ -58,13 +67,12 @@ def shapes_of_mouth(mouth: MouthTrack) -> np.ndarray:
 
 
 def predict_shapes(lipsync: LipSync, samples: Speech, mouth: MouthTrack) -> np.ndarray:
-    """Return the blendshapes (T, 52) of a predicted mouth: mouth and jaw alone, since sound says nothing of eyes and brows."""
+    """Return the blendshapes (T, 52) of a predicted mouth: mouth and jaw alone (`TOLD`)."""
     if not lipsync.config.blendshapes:
         return shapes_of_mouth(mouth)
     with threadpool_limits(1):
         said = lipsync.predict_blendshapes(compute_features(samples, feature_settings(lipsync)))
-    told = np.array([name.startswith(("mouth", "jaw")) for name in BLENDSHAPE_NAMES])
-    return np.where(told, said, 0).astype(np.float32)
+    return np.where(TOLD, said, 0).astype(np.float32)
 
 
 IRISES = {"Left": (473, 362, 263), "Right": (468, 133, 33)}

@@ -9,6 +9,7 @@ measured: `docs/formats.md`, "Visemes".
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ from lipwright.pipeline.predict import base_model, feature_settings
 
 HOLD_S = 0.06
 """No mouth is shown for less: longer ones lose closed lips, shorter ones flutter (`docs/formats.md`)."""
+
+LATER_S = 0.02
+"""A live viseme is chosen when so much after it is known: more makes it likelier the offline one, less shows it sooner, and
+nothing is gained in what is right (`docs/streaming.md`)."""
 
 FAVOUR = 2.0
 """Closed lips count so much more than other mouths where one is to be held: they are short, and missed most when they lack."""
@@ -75,9 +80,13 @@ class VisemeSet:
 
     def choose(self, sounds: np.ndarray, least_steps: int, favour: float = FAVOUR) -> np.ndarray:
         """Return the one viseme that is shown at each step, (T,), none for fewer than some steps (`hold_visemes`)."""
+        return hold_visemes(self.favoured(sounds, favour), least_steps)
+
+    def favoured(self, sounds: np.ndarray, favour: float = FAVOUR) -> np.ndarray:
+        """Return the weights (T, V) that a choice is made by: those of `weigh`, of closed lips so many times as much."""
         weights = self.weigh(sounds)
         weights[:, self.names.index(self.closed)] *= favour
-        return hold_visemes(weights, least_steps)
+        return weights
 
 
 OCULUS = VisemeSet(
@@ -172,6 +181,78 @@ def _heard_later(seen: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(seen[:lead]), seen[: len(seen) - lead]])
 
 
+SETS = {"rhubarb": RHUBARB, "oculus": OCULUS, "preston-blair": PRESTON_BLAIR}
+
+
+class HeldVisemes:
+    """One viseme for every step, chosen while their weights come in, none of them shown for fewer than some steps.
+
+    Parameters
+    ----------
+    visemes
+        `V`, how many there are to choose from.
+    least_steps
+        For how many steps each is shown at least; from 1 on.
+    later_steps
+        A step's viseme is chosen when so many steps after it are known; None: when all are.
+
+    Notes
+    -----
+    Viterbi's algorithm (1967). A course is in one of `least_steps` states of each viseme: shown for 1, 2, … or at least so many
+    steps; from the last of them alone it may go on to another viseme. What has been said stays said: courses that had another
+    state then are given up, so that what comes out is one course whose visemes are all held.
+    """
+
+    def __init__(self, visemes: int, least_steps: int, later_steps: int | None = None) -> None:
+        self._later = later_steps
+        self._score = np.full((least_steps, visemes), -np.inf)  # of the best course to each state
+        self._from = deque[np.ndarray]()  # by step that is not said yet: the state before each state
+        self._begun = False
+
+    def push(self, weights: np.ndarray) -> np.ndarray:
+        """Take the weights (n, V) of the next steps; return the visemes, int64, of those that are chosen by now."""
+        said = []
+        for log in np.log(weights.astype(np.float64) + _NEVER):
+            self._go_on(log)
+            if self._later is not None and len(self._from) > self._later:
+                said.append(self._say_oldest())
+        return np.array(said, np.int64)
+
+    def finish(self) -> np.ndarray:
+        """Return the visemes of the steps that are left."""
+        least, visemes = self._score.shape
+        whole = self._score[-1].max() > -np.inf  # else there are fewer steps than a viseme is shown for
+        state = (least - 1) * visemes + int(self._score[-1].argmax()) if whole else int(self._score.argmax())
+        said = []
+        while self._from:
+            said.append(state % visemes)
+            state = int(self._from.pop()[state])
+        return np.array(said[::-1], np.int64)
+
+    def _go_on(self, log: np.ndarray) -> None:
+        """Lead the courses on by a step whose visemes are so likely."""
+        least, visemes = self._score.shape
+        states = np.arange(least * visemes, dtype=np.int16).reshape(least, visemes)
+        before, score = np.empty_like(states), np.empty_like(self._score)
+        best = int(self._score[-1].argmax())
+        before[1:], score[1:] = states[:-1], self._score[:-1]
+        before[0], score[0] = states[-1, best], self._score[-1, best] if self._begun else 0.0
+        stay = self._score[-1] >= score[-1]
+        before[-1], score[-1] = np.where(stay, states[-1], before[-1]), np.where(stay, self._score[-1], score[-1])
+        self._score, self._begun = score + log, True
+        self._from.append(before.ravel())
+
+    def _say_oldest(self) -> int:
+        """Choose the viseme of the oldest step that is left: that of the course that is the best by now."""
+        ancestors = np.arange(self._score.size)
+        for before in itertools.islice(reversed(self._from), len(self._from) - 1):
+            ancestors = before[ancestors]
+        chosen = ancestors[self._score.argmax()]
+        self._score.ravel()[ancestors != chosen] = -np.inf
+        self._from.popleft()
+        return int(chosen) % self._score.shape[1]
+
+
 def hold_visemes(weights: np.ndarray, least_steps: int) -> np.ndarray:
     """Choose one viseme for every step so that none is shown for fewer than some steps, and all together are likeliest.
 
@@ -185,34 +266,10 @@ def hold_visemes(weights: np.ndarray, least_steps: int) -> np.ndarray:
     Returns
     -------
     ndarray, shape (T,), int64
-
-    Notes
-    -----
-    Viterbi's algorithm (1967) over segments: the best course up to step t either goes on with the viseme that it has, or
-    begins `least_steps` earlier a segment with the best course up to there.
     """
-    steps, least = len(weights), min(max(least_steps, 1), len(weights))
-    log = np.log(weights.astype(np.float64) + _NEVER)
-    total = np.concatenate([np.zeros((1, log.shape[1])), np.cumsum(log, 0)])
-    best, shown = np.zeros(steps + 1), np.zeros(steps + 1, np.int64)  # of all courses up to t
-    began = np.zeros((steps + 1, log.shape[1]), np.int64)  # of the segment that each viseme is in, if it is shown at t
-    score = np.full(log.shape[1], -np.inf)
-    for t in range(1, steps + 1):
-        score = score + log[t - 1]
-        began[t] = began[t - 1]
-        if t == least or t >= 2 * least:
-            fresh = best[t - least] + total[t] - total[t - least]
-            better = fresh > score
-            score = np.where(better, fresh, score)
-            began[t][better] = t - least
-        shown[t] = score.argmax()
-        best[t] = score[shown[t]]
-    out, t = np.zeros(steps, np.int64), steps
-    while t:
-        start = began[t, shown[t]]
-        out[start:t] = shown[t]
-        t = start
-    return out
+    held = HeldVisemes(weights.shape[1], least_steps)
+    held.push(weights)
+    return held.finish()
 
 
 @dataclass(frozen=True)

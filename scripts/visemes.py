@@ -1,4 +1,5 @@
-"""Judge the visemes of exports where the phones are known, and on real videos: the tables of `docs/formats.md`, "Visemes".
+"""Judge the visemes of exports where the phones are known, and on real videos: the tables of `docs/formats.md`,
+"Visemes", and of `docs/streaming.md`.
 
     python scripts/visemes.py [--videos VIDEO...]
 
@@ -28,7 +29,7 @@ from lipwright.data.mouth import MouthTrack, Speaker, aperture, measure_speaker,
 from lipwright.data.speech import SILENCE, Phone, synthesize
 from lipwright.data.talker import Talker, astronaut
 from lipwright.pipeline.predict import load_model, predict_mouth
-from lipwright.pipeline.visemes import FAVOUR, HOLD_S, OCULUS, RHUBARB, judge_sounds, tell_sounds
+from lipwright.pipeline.visemes import FAVOUR, HOLD_S, OCULUS, RHUBARB, HeldVisemes, judge_sounds, tell_sounds
 
 TEXT = """
 A brave young judge chewed thick bread by the old bridge. My mother may buy five big blue boats before noon. Why would the
@@ -186,6 +187,12 @@ def held(sounds: np.ndarray, steps: int, favour: float = FAVOUR) -> np.ndarray:
     return np.array(RHUBARB.names)[RHUBARB.choose(sounds, steps, favour)]
 
 
+def chosen_live(sounds: np.ndarray, later_steps: int) -> np.ndarray:
+    """Return the names of the Rhubarb mouths that are shown where each is chosen when so many steps after it are known."""
+    live = HeldVisemes(len(RHUBARB.names), round(HOLD_S * STEP_HZ), later_steps)
+    return np.array(RHUBARB.names)[np.concatenate([live.push(RHUBARB.favoured(sounds)), live.finish()])]
+
+
 def judge_video(path: Path) -> dict[str, object]:
     """Return how a real video's closed and open mouths are shown, by its sound alone and with its mouth."""
     media = probe(path)
@@ -256,6 +263,11 @@ def main() -> None:
         }.items():
             row = judge(shown, truths) | closures(shown, utterances)
             print(json.dumps({"voices": group, "set": "rhubarb", "way": way} | row), flush=True)
+        for later in (0, 1, 2, 3, 4, 6, 10, 20, 40):
+            shown = [chosen_live(u.sounds, later) for u in utterances]
+            same = np.mean(np.concatenate([own == held(u.sounds, 6) for own, u in zip(shown, utterances, strict=True)]))
+            row = {"as_offline": round(float(same), 3)} | judge(shown, truths) | closures(shown, utterances)
+            print(json.dumps({"voices": group, "set": "rhubarb", "way": f"live, {10 * later} ms later"} | row), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,11 @@ Row = list[float | bool | None]
 
 def rows_of(take: Take) -> Iterator[Row]:
     """Yield the rows of `COLUMNS`; where the mouth is not known, nothing but the time and that."""
-    mouth, speaker = take.mouth, take.mouth.speaker
-    rest, scale = float(aperture(speaker.neutral)), speaker.scale
+    mouth = take.mouth
     for k in range(0, take.steps, BLOCK):
         times_s, xyz = mouth.steps(k, min(k + BLOCK, take.steps))
         opening = aperture(xyz)
-        openness = (opening - rest) / (scale or np.nan)  # of a person who does not speak there is none
+        openness = mouth.speaker.openness(opening)
         values = np.column_stack([opening, openness, width(xyz), protrusion(xyz), xyz.reshape(len(xyz), -1)])
         values[~mouth.valid[k : k + BLOCK]] = np.nan
         for time_s, valid, row in zip(times_s, mouth.valid[k:], np.round(values.astype(np.float64), 5).tolist(), strict=False):

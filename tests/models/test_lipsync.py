@@ -106,17 +106,31 @@ def test_stepping_in_any_chunks_equals_predicting(cell: str, direction: str, del
     silence = [np.repeat(lipsync.silence.numpy()[None], delay, 0)] if delay else []
     state, parts = None, []
     for part in [*np.split(x, cuts), *silence]:
-        shapes, state = lipsync.step(part, state)
-        parts.append(shapes)
+        said, state = lipsync.step(part, state)
+        parts.append(said.shapes)
     np.testing.assert_allclose(np.concatenate(parts), lipsync.predict(x), atol=1e-5)
+
+
+@directions
+def test_a_step_says_all_that_the_model_says(direction: str) -> None:
+    lipsync, x, state, parts = model(direction=direction, phones=6, blendshapes=3, members=2), features(70), None, []
+    for part in [*np.split(x, [30, 33]), np.repeat(lipsync.silence.numpy()[None], 18, 0)]:
+        said, state = lipsync.step(part, state)
+        parts.append(said)
+    np.testing.assert_allclose(np.concatenate([said.shapes for said in parts]), lipsync.predict(x), atol=1e-5)
+    blendshapes = np.concatenate([said.blendshapes for said in parts])
+    np.testing.assert_allclose(blendshapes, lipsync.predict_blendshapes(x), atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([said.sounds for said in parts]), lipsync.predict_sounds(x), atol=1e-5)
+    mouth_alone, _ = model(direction=direction, delay_steps=0).step(x)
+    assert (mouth_alone.blendshapes.shape, mouth_alone.sounds.shape) == ((70, 0), (70, 0))
 
 
 @directions
 def test_steps_come_out_as_soon_as_they_may(direction: str) -> None:
     lipsync, state, seen = model(direction=direction), None, []
     for part in np.split(features(60), 12):
-        shapes, state = lipsync.step(part, state)
-        seen.append(len(shapes))
+        said, state = lipsync.step(part, state)
+        seen.append(len(said.shapes))
     assert seen == [0, 0, 0, 2, *[5] * 8]
 
 
@@ -129,7 +143,7 @@ def test_two_streams_do_not_share_a_state(direction: str) -> None:
     rest_a, _ = lipsync.step(a[50:], state_a)
     rest_b, _ = lipsync.step(b[50:], state_b)
     for x, got in ((a, [first_a, rest_a]), (b, [first_b, rest_b])):
-        np.testing.assert_allclose(np.concatenate(got), lipsync.predict(x)[:82], atol=1e-5)
+        np.testing.assert_allclose(np.concatenate([said.shapes for said in got]), lipsync.predict(x)[:82], atol=1e-5)
 
 
 @cells
@@ -217,8 +231,8 @@ def test_a_lead_changes_nothing_in_how_far_ahead_is_heard(lead: int, changed_fro
 def test_a_mouth_that_leads_steps_as_it_predicts(lead: int) -> None:
     lipsync, x, state, parts = model(direction="both", lead_steps=lead), features(70), None, []
     for part in [*np.split(x, [30, 33]), np.repeat(lipsync.silence.numpy()[None], 18, 0)]:
-        shapes, state = lipsync.step(part, state)
-        parts.append(shapes)
+        said, state = lipsync.step(part, state)
+        parts.append(said.shapes)
     np.testing.assert_allclose(np.concatenate(parts), lipsync.predict(x), atol=1e-5)
 
 

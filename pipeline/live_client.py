@@ -1,0 +1,232 @@
+"""One client of live mouths: what it wishes, the work that is done for it, and what waits to be sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+
+from lipwright.data.audio import SAMPLE_RATE_HZ
+from lipwright.data.features import STEP_HZ
+from lipwright.data.mouth import Speaker, aperture
+from lipwright.data.pcm import Form, PcmReader
+from lipwright.pipeline.stream import LiveMouth, LiveSteps
+
+PART = SAMPLE_RATE_HZ // 4
+"""Samples that are worked on together: what comes of them is sent, and a client who is gone is noticed."""
+
+MOST_STEPS, MOST_FRAMES = 30 * STEP_HZ, 25
+"""What waits for a slow reader at most: half a minute of steps, a second of pictures."""
+
+STEPS_A_MESSAGE = STEP_HZ
+
+JPEG_QUALITY = 85
+
+
+class BadRequest(Exception):
+    """A client asked for what there is not."""
+
+
+class Painting(Protocol):
+    """The face of one client."""
+
+    def push(self, steps: LiveSteps) -> Iterator[tuple[float, np.ndarray]]:
+        """Take the next steps; yield the pictures that are due, BGR (H, W, 3) uint8, and their times, s."""
+
+    def finish(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield the last pictures: no more steps come."""
+
+    def close(self) -> None:
+        """Be done."""
+
+
+class Painter(Protocol):
+    """A face that mouths are painted on (`lipwright.pipeline.render.live.LiveFace`)."""
+
+    @property
+    def speaker(self) -> Speaker:
+        """Whose mouth it is."""
+
+    @property
+    def rate(self) -> Fraction:
+        """Pictures a second."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture, pixels."""
+
+    def session(self) -> Painting:
+        """Begin for one client."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a client sends and wants, from its first message."""
+
+    rate: int = 48_000
+    """Of its sound, Hz."""
+    format: str = "s16le"
+    channels: int = 1
+    points: bool = False
+    blendshapes: bool = False
+    visemes: bool = True
+    face: bool = False
+
+    @classmethod
+    def read(cls, message: str | bytes) -> Wish:
+        """Read a client's first message.
+
+        Raises
+        ------
+        BadRequest
+            It is no JSON object, or has fields or values that there are not.
+        """
+        try:
+            asked = json.loads(message) if isinstance(message, str) else None
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict):
+            raise BadRequest("the first message is a JSON object that says what is sent and wanted")
+        kinds = {field.name: type(field.default) for field in fields(cls)}
+        if unknown := [name for name in asked if name not in kinds]:
+            raise BadRequest(f"there is no {unknown[0][:40]!r}; there are {', '.join(kinds)}")
+        for name, value in asked.items():
+            if type(value) is not kinds[name]:
+                raise BadRequest(f"{name} is {json.dumps(value)[:40]}, not {_KINDS[kinds[name]]}")
+        wish = cls(**asked)
+        if wish.format not in list(Form):
+            raise BadRequest(f"format is {wish.format[:40]!r}, not one of {', '.join(Form)}")
+        try:
+            wish.reader()
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        return wish
+
+    def reader(self) -> PcmReader:
+        """Return what reads its sound."""
+        return PcmReader(self.rate, Form(self.format), self.channels)
+
+
+_KINDS = {int: "a whole number", str: "a text", bool: "true or false"}
+
+Rows = list[dict[str, Any]]
+
+
+class Session:
+    """The work for one client, in its thread: sound in, rows and pictures out.
+
+    Parameters
+    ----------
+    wish
+        What it wants.
+    mouth
+        Its own.
+    painter
+        Who paints, if anybody does.
+    """
+
+    def __init__(self, wish: Wish, mouth: LiveMouth, painter: Painter | None) -> None:
+        self._wish, self._mouth, self._reader = wish, mouth, wish.reader()
+        self._painter = painter if wish.face else None
+        self._painting = self._painter.session() if self._painter else None
+
+    def ready(self) -> dict[str, Any]:
+        """Say what will be sent."""
+        speaker, painter = self._mouth.speaker, self._painter
+        return {
+            "ready": True,
+            "step_hz": STEP_HZ,
+            "lookahead_ms": round(1000 * self._mouth.lookahead_s),
+            "speaker": {"neutral_aperture": round(float(aperture(speaker.neutral)), 5), "scale": speaker.scale},
+            "face": painter and {"width": painter.size[0], "height": painter.size[1], "rate": float(painter.rate)},
+        }
+
+    def hear(self, data: bytes) -> Iterator[Rows | bytes]:
+        """Hear the next sound; yield rows of steps (`LiveSteps.rows`), and pictures as they are sent."""
+        samples = self._reader.push_whole(data)
+        for start in range(0, len(samples), PART):
+            yield from self._show(self._mouth.push(samples[start : start + PART]))
+
+    def finish(self) -> Iterator[Rows | bytes]:
+        """Hear that nothing more comes; yield the rest."""
+        yield from self._show(self._mouth.push(self._reader.finish()))
+        yield from self._show(self._mouth.finish())
+        if self._painting:
+            yield from map(_picture, self._painting.finish())
+
+    def close(self) -> None:
+        """Be done."""
+        if self._painting:
+            self._painting.close()
+
+    def _show(self, steps: LiveSteps) -> Iterator[Rows | bytes]:
+        if not len(steps.times_s):
+            return
+        yield steps.rows(self._mouth.speaker, points=self._wish.points)
+        if self._painting:
+            yield from map(_picture, self._painting.push(steps))
+
+
+def _picture(frame: tuple[float, np.ndarray]) -> bytes:
+    """Return what is sent of a picture: its time as 8 bytes, then a JPEG."""
+    import cv2
+
+    time_s, bgr = frame
+    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return struct.pack("<d", time_s) + jpeg.tobytes()
+
+
+class Outbox:
+    """What waits to be sent, within bounds: if a reader is slow, it misses the oldest of it.
+
+    Steps go before pictures, which are many times as large: those are missed first.
+    """
+
+    def __init__(self) -> None:
+        self._rows, self._frames = deque[dict[str, Any]](), deque[bytes]()
+        self._steps = self._dropped_steps = self._dropped_frames = 0
+        self._ended = False
+        self._news = asyncio.Event()
+
+    def put(self, item: Rows | bytes) -> None:
+        """Add rows of steps, or a picture."""
+        if isinstance(item, bytes):
+            self._frames.append(item)
+        else:
+            self._rows.extend(item)
+            self._steps += len(item)
+        while len(self._frames) > MOST_FRAMES:
+            self._frames.popleft()
+            self._dropped_frames += 1
+        while len(self._rows) > MOST_STEPS:
+            self._rows.popleft()
+            self._dropped_steps += 1
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._news.set()
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """Yield the messages to send, the last of which says that it is."""
+        while True:
+            while self._rows or self._frames:
+                if self._rows:
+                    some = [self._rows.popleft() for _ in range(min(len(self._rows), STEPS_A_MESSAGE))]
+                    yield json.dumps({"steps": some})
+                else:
+                    yield self._frames.popleft()
+            if self._ended:
+                break
+            self._news.clear()
+            await self._news.wait()
+        counts = {"steps": self._steps, "dropped_steps": self._dropped_steps, "dropped_frames": self._dropped_frames}
+        yield json.dumps({"end": True} | counts)
