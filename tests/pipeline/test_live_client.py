@@ -1,0 +1,100 @@
+"""What a client may ask for, and what it misses if it reads slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from lipwright.pipeline.live_client import MOST_FRAMES, MOST_STEPS, STEPS_A_MESSAGE, BadRequest, Outbox, Wish
+
+
+def test_all_is_optional() -> None:
+    assert Wish.read("{}") == Wish()
+    asked = {"rate": 8000, "format": "f32le", "channels": 2, "points": True, "blendshapes": True, "visemes": False, "face": True}
+    assert vars(Wish.read(json.dumps(asked))) == asked
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (b"{}", "first message is a JSON object"),
+        ("", "first message is a JSON object"),
+        ("[]", "first message is a JSON object"),
+        ("null", "first message is a JSON object"),
+        ("{", "first message is a JSON object"),
+        ("[" * 200_000, "first message is a JSON object"),
+        ('{"rate": ' + "9" * 5000 + "}", "first message is a JSON object"),
+        ('{"rate": 1}', "rate is 1 Hz, not one from 8,000 to 192,000"),
+        ('{"rate": -48000}', "rate is -48000 Hz"),
+        ('{"rate": 1e5}', "rate is 100000.0, not a whole number"),
+        ('{"rate": NaN}', "rate is NaN, not a whole number"),
+        ('{"rate": true}', "rate is true, not a whole number"),
+        ('{"rate": "48000"}', 'rate is "48000", not a whole number'),
+        ('{"rate": null}', "rate is null, not a whole number"),
+        ('{"format": "mp3"}', "format is 'mp3', not one of s16le, f32le"),
+        ('{"format": 7}', "format is 7, not a text"),
+        ('{"channels": 9}', "9 channels, not 1 to 8"),
+        ('{"points": 1}', "points is 1, not true or false"),
+        ('{"face": "yes"}', 'face is "yes", not true or false'),
+        ('{"gain": 1}', "there is no 'gain'; there are rate, format"),
+        (json.dumps({"x" * 100_000: 1}), f"there is no '{'x' * 40}'"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_there_is_not_is_said_in_words(message: Any, words: str) -> None:
+    with pytest.raises(BadRequest) as error:
+        Wish.read(message)
+    assert words in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+def rows(first: int, count: int) -> list[dict[str, Any]]:
+    return [{"t": k / 100} for k in range(first, first + count)]
+
+
+async def read(outbox: Outbox) -> list[str | bytes]:
+    return [message async for message in outbox]
+
+
+def test_what_is_read_in_time_is_whole() -> None:
+    outbox = Outbox()
+    outbox.put(rows(0, 250))
+    outbox.put(b"picture")
+    outbox.end()
+    *steps, picture, end = asyncio.run(read(outbox))
+    assert picture == b"picture"
+    assert max(len(json.loads(message)["steps"]) for message in steps) == STEPS_A_MESSAGE
+    assert [row for message in steps for row in json.loads(message)["steps"]] == rows(0, 250)
+    assert json.loads(end) == {"end": True, "steps": 250, "dropped_steps": 0, "dropped_frames": 0}
+
+
+def test_a_slow_reader_misses_pictures_first_and_then_the_oldest_steps() -> None:
+    outbox = Outbox()
+    for k in range(60):
+        outbox.put(rows(100 * k, 100))
+        outbox.put(b"%d" % k)
+    outbox.end()
+    messages = asyncio.run(read(outbox))
+    kept = [row for m in messages[:-1] if isinstance(m, str) for row in json.loads(m)["steps"]]
+    assert kept == rows(6000 - MOST_STEPS, MOST_STEPS)
+    assert [m for m in messages if isinstance(m, bytes)] == [b"%d" % k for k in range(60 - MOST_FRAMES, 60)]
+    assert json.loads(messages[-1]) == {
+        "end": True, "steps": 6000, "dropped_steps": 6000 - MOST_STEPS, "dropped_frames": 60 - MOST_FRAMES,
+    }  # fmt: skip
+
+
+def test_what_comes_is_read_as_it_comes() -> None:
+    async def talk() -> list[str | bytes]:
+        outbox = Outbox()
+        reading = asyncio.create_task(read(outbox))
+        for k in range(3):
+            outbox.put(rows(k, 1))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        outbox.end()
+        return await reading
+
+    assert [json.loads(m).get("steps") for m in asyncio.run(talk())] == [rows(0, 1), rows(1, 1), rows(2, 1), None]
