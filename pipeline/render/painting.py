@@ -59,10 +59,16 @@ def painted_frames(
     joined = choose_windows(bank, asked, pose, paint)
     for k, picture in zip(range(len(rows))[inside], pictures, strict=True):
         here, (height, width) = pose[np.array([k])], picture.y.shape
-        if (windows := joined[k]) and are_windows(window_boxes(here, width, height))[0]:
+        if (windows := joined[k]) and are_windows(window_boxes(here, width, height))[0] and _has_lips(points[k], width, height):
             yield paint_mouth(picture, points[k], here, asked[k], bank, windows, strength=float(strength[k]))
         else:
             yield picture
+
+
+def _has_lips(points: np.ndarray, width: int, height: int) -> bool:
+    """Say whether any of the lips of a face (478, 3) is in the picture: a face may be found whose mouth is beyond the edge."""
+    x, y = points[LIPS, :2].T
+    return bool(((x >= 0) & (x < width) & (y >= 0) & (y < height)).any())
 
 
 def outside_difference(source: Yuv, painted: Painted) -> int:
