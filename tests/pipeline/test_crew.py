@@ -209,6 +209,8 @@ def machines(toil: Any) -> Iterator[Any]:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # it listens on this machine alone
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes to ~/.ray
+        patch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()  # where it notes its address: it makes its other folders itself
         patch.setenv("RAY_health_check_period_ms", "200")  # five in vain, and a machine is lost
         patch.setattr(cluster, "RETRIES", 1)
         before = signal.getsignal(signal.SIGTERM)
@@ -219,7 +221,7 @@ def machines(toil: Any) -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         least = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-        there = Cluster(initialize_head=True, head_node_args=least | {"include_dashboard": False, "temp_dir": folder})
+        there = Cluster(initialize_head=True, head_node_args=least | {"include_dashboard": False})
         there.add_node(**least)
         yield there
         there.shutdown()
