@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import re
@@ -9,7 +10,7 @@ import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from importlib import import_module, metadata
 from typing import Any
 
@@ -94,7 +95,7 @@ def _package(wish: Any, modules: dict[str, list[str]]) -> dict[str, Any]:
     if not wish.specifier.contains(package["version"], prereleases=True):
         return package | {"problem": f"{wish.name} is {package['version']}, not {wish.specifier}: {install}"}
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):  # OpenCV prints that it lacks NumPy
             import_module(_main_module(wish.name, modules))
     except (Exception, SystemExit) as error:
         hint = "on Debian: apt-get install libgl1 libglib2.0-0 libxcb1" if ".so" in str(error) else f"{install} again"
