@@ -40,10 +40,13 @@ def toil(folder, name, deed):
         os.kill(os.getpid(), signal.SIGSEGV)
     if deed == "leaves":
         os._exit(3)
-    if deed == "fails" or (deed == "fails once" and first):
+    while deed == "fails beside 0" and not Path(folder, "0.waits").exists():
+        time.sleep(0.01)
+    if deed in ("fails", "fails beside 0") or (deed == "fails once" and first):
         raise OSError(28, "No space left on device", "corpus")
     if deed == "waits" or (deed == "waits once" and first):
         try:
+            times.with_suffix(".waits").touch()
             while deed == "waits" or not Path(folder, "go").exists():
                 time.sleep(0.01)
         finally:
@@ -110,7 +113,7 @@ def test_a_job_that_always_ends_its_process_is_given_up_alone(work: Any, tmp_pat
 
 def test_what_work_raises_ends_the_run(work: Any, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No space left on device.*corpus") as caught:
-        list(work({"0": "waits", "1": "fails", "2": ""}, workers=2))
+        list(work({"0": "waits", "1": "fails beside 0", "2": ""}, workers=2))
     assert "in toil" in caught.value.__notes__[0]
     assert (tmp_path / "0.left").exists()
     assert active_children() == []
