@@ -43,8 +43,8 @@ def time_of(seconds: float) -> str:
 
 
 def file_name(path: str) -> str:
-    """Give a file's name; where it lies is told on hover."""
-    return f'<bdi title="{escape(path)}">{escape(Path(path).name)}</bdi>'
+    """Give a file's name; its folder's is told on hover, and no more of where it lies: the page may be passed on."""
+    return f'<bdi title="{escape("/".join(Path(path).parts[-2:]))}">{escape(Path(path).name)}</bdi>'
 
 
 def box(table: str) -> str:

@@ -56,7 +56,11 @@ class Canvas:
     def paint(self, k: int, picture: Yuv, mouth: np.ndarray, joined: Joined | None) -> Yuv | Painted:
         """Paint a mouth, (40, 3) as asked, onto the k-th frame; without windows to paint from, return the picture itself."""
         pose, (height, width) = self.pose[k : k + 1], picture.y.shape
-        if joined is None or not are_windows(window_boxes(pose, width, height))[0]:
+        if (
+            joined is None
+            or not are_windows(window_boxes(pose, width, height))[0]
+            or not _has_lips(self.points[k], width, height)
+        ):
             return picture
         return paint_mouth(picture, self.points[k], pose, mouth, self.bank, joined, strength=float(self.strength[k]))
 
@@ -102,6 +106,12 @@ def painted_frames(
     joined = choose_windows(bank, asked, canvas.pose, paint)
     for k, picture in zip(range(len(rows))[inside], pictures, strict=True):
         yield canvas.paint(k, picture, asked[k], joined[k])
+
+
+def _has_lips(points: np.ndarray, width: int, height: int) -> bool:
+    """Say whether any of the lips of a face (478, 3) is in the picture: a face may be found whose mouth is beyond the edge."""
+    x, y = points[LIPS, :2].T
+    return bool(((x >= 0) & (x < width) & (y >= 0) & (y < height)).any())
 
 
 def outside_difference(source: Yuv, painted: Painted) -> int:

@@ -1,4 +1,4 @@
-"""The page of ``lipwright stream --listen``, in a browser: a microphone or a file in, a mouth and a face out, errors in words."""
+"""The page of ``lipwright stream --listen`` in a browser: a microphone or a file in, a mouth and a face out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the page is not tested")
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = """
---no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update
---disable-sync --autoplay-policy=no-user-gesture-required --use-fake-device-for-media-stream --use-fake-ui-for-media-stream
-""".split()
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+]  # fmt: skip
 PATIENCE_MS = 60_000
 
 

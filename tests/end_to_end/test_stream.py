@@ -85,7 +85,9 @@ def _is_osc_of(sent: bytes, row: dict[str, Any]) -> None:
     told = {message.address: message.params[0] for message in OscBundle(sent)}
     wanted = {f"/lipwright/{name}": row[name] for name in ("aperture", "openness", "width", "protrusion", "viseme")}
     wanted |= {f"/lipwright/blendshapes/{name}": value for name, value in row["blendshapes"].items()}
-    assert told == {name: pytest.approx(value, abs=1e-5) if isinstance(value, float) else value for name, value in wanted.items()}
+    assert told == {
+        name: pytest.approx(value, abs=1e-5) if isinstance(value, float) else value for name, value in wanted.items()
+    }
 
 
 def test_json_is_one_document(start: Any, babble: Callable[..., np.ndarray]) -> None:
@@ -178,7 +180,9 @@ def server(serve: Callable[..., Served]) -> Served:
     return serve("--listen", "127.0.0.1:0")
 
 
-def talk(client: ClientConnection, data: bytes, size: int = 3200) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+def talk(
+    client: ClientConnection, data: bytes, size: int = 3200
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
     """Send sound in pieces and the end; return what it is ready for, the steps, and what it says at the end."""
     ready = json.loads(client.recv(DEADLINE_S))
     for start in range(0, len(data), size):
