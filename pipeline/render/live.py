@@ -35,7 +35,7 @@ RATE = Fraction(25)
 """Frames a second."""
 
 SIDE = 512
-"""Most pixels of width and height: that much is painted in half of a frame's time."""
+"""Most pixels of width and height: that much is painted in a quarter of a frame's time."""
 
 HELD_BYTES = 160 * 2**20
 """Most that the frames may take that are held: 17 s of them at 512x512."""
