@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,8 @@ def test_a_microphone_that_is_not_allowed_is_asked_for(server: Callable[..., Any
     with server() as (url, _):
         page = browse(url)
         page.evaluate(
-            "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('denied', 'NotAllowedError'))"
+            "() => { navigator.mediaDevices.getUserMedia ="
+            " () => Promise.reject(new DOMException('denied', 'NotAllowedError')) }"
         )
         page.click("#go")
         page.wait_for_selector("#said.wrong")
@@ -187,14 +188,13 @@ def test_the_token_is_passed_on_and_a_full_server_says_so(server: Callable[..., 
         root = url.split("?")[0]
         live = root.replace("http", "ws", 1) + "live?token=let+me+in"
         page = browse(root + "?token=let+me+in")
-        others = [connect(live) for _ in range(MOST_CLIENTS)]
-        for other in others:
-            other.send("{}")
-            assert '"ready"' in other.recv(timeout=60)
-        page.click("#go")
-        page.wait_for_selector("#said.wrong")
-        assert "served already" in page.inner_text("#said")
-        for other in others:
-            other.close()
+        with ExitStack() as others:
+            for _ in range(MOST_CLIENTS):
+                other = others.enter_context(connect(live))
+                other.send("{}")
+                assert '"ready"' in other.recv(timeout=60)
+            page.click("#go")
+            page.wait_for_selector("#said.wrong")
+            assert "served already" in page.inner_text("#said")
         page.click("#go")
         _state(page, "live")
