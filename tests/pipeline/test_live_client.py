@@ -13,7 +13,15 @@ from lipwright.pipeline.live_client import MOST_FRAMES, MOST_STEPS, STEPS_A_MESS
 
 def test_all_is_optional() -> None:
     assert Wish.read("{}") == Wish()
-    asked = {"rate": 8000, "format": "f32le", "channels": 2, "points": True, "blendshapes": True, "visemes": False, "face": True}
+    asked = {
+        "rate": 8000,
+        "format": "f32le",
+        "channels": 2,
+        "points": True,
+        "blendshapes": True,
+        "visemes": False,
+        "face": True,
+    }
     assert vars(Wish.read(json.dumps(asked))) == asked
 
 
@@ -97,4 +105,4 @@ def test_what_comes_is_read_as_it_comes() -> None:
         outbox.end()
         return await reading
 
-    assert [json.loads(m).get("steps") for m in asyncio.run(talk())] == [rows(0, 1), rows(1, 1), rows(2, 1), None]
+    assert [json.loads(m)["steps"] for m in asyncio.run(talk())] == [rows(0, 1), rows(1, 1), rows(2, 1), 3]
