@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,20 @@ def _upright(image: np.ndarray, quarter_turns: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, quarter_turns) if quarter_turns else image)
 
 
+REFERRING = frozenset(
+    ["concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"]
+)
+"""Formats whose files name other files, or addresses, to be opened in their place."""
+
+
+@cache
+def _read_formats() -> str:
+    """Return the formats that are read: all that FFmpeg knows but those that name what else to open."""
+    from av.format import formats_available
+
+    return ",".join(sorted(formats_available - REFERRING))
+
+
 @contextmanager
 def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a media file for reading and turn FFmpeg's errors into `MediaError`."""
@@ -198,7 +213,7 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         raise MediaError(f"{path} is empty (0 bytes); copy or record it again")
     try:
         # A bare "10:30.mp4" reads as a protocol; titles may be in any encoding.
-        container = av.open(str(path.absolute()), metadata_errors="replace")
+        container = av.open(str(path.absolute()), metadata_errors="replace", options={"format_whitelist": _read_formats()})
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{path} cannot be read as video or audio ({error.strerror or error}); it may be truncated or of another kind"

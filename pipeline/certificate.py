@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -57,22 +57,22 @@ class Certificate:
     """
 
     chain: bytes
-    key: bytes
+    key: bytes = field(repr=False)  # else it would stand in logs
     algorithm: str
     name: str
     file: Path | None
 
 
 def certificate_for(chain: Path | str | None = None, key: Path | str | None = None) -> Certificate:
-    """Return the certificate that was given, else that of `LIPWRIGHT_CERTIFICATE` and `LIPWRIGHT_KEY`, else the local test one.
+    """Return the certificate that is given, here or by `LIPWRIGHT_CERTIFICATE` and `LIPWRIGHT_KEY`, else the local test one.
 
     Raises
     ------
     InputError
         The one that is asked for cannot be used.
     """
-    if chain is None and key is None:
-        chain, key = (os.environ.get(variable) or None for variable in (CERTIFICATE_VARIABLE, KEY_VARIABLE))
+    chain = chain or os.environ.get(CERTIFICATE_VARIABLE) or None
+    key = key or os.environ.get(KEY_VARIABLE) or None
     if chain is None and key is None:
         return test_certificate()
     if key is None:

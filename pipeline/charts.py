@@ -18,6 +18,9 @@ SECONDS_APART = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 MOST_SECONDS = 8
 """Labels of time stand so far apart that there are at most about so many."""
 
+LONE = 4.0
+"""Length of the line that is drawn for a moment alone, of 1000."""
+
 Stretch = tuple[float, float, str, str]
 """From, to (seconds), the style, what to say on hover."""
 
@@ -128,6 +131,8 @@ def course(
         y = 130 * (1 - values / top)
         for start, end in zip(edges[::2], edges[1::2], strict=True):
             points = " ".join(f"{x[k]:.1f},{y[k]:.1f}" for k in range(start, end))
+            if end - start == 1:  # a line needs a second point
+                points += f" {x[start] + LONE:.1f},{y[start]:.1f}"
             parts.append(f'<polyline class="{style}" points="{points}"/>')
     if loudness is not None:
         tall = 17 * loudness / max(float(loudness.max()), 1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import re
@@ -9,6 +10,7 @@ import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from importlib import import_module, metadata
 from typing import Any
 
@@ -43,7 +45,7 @@ def examine() -> dict[str, Any]:
         ``lipwright``, ``python``, ``system``, ``cores``; ``packages``: each with ``name``, ``needs``, ``version``, ``problem``;
         ``extras``: each with ``name``, ``use``, ``packages``, ``install`` (None: it is there); ``encoders``: by codec,
         whether it is there; ``devices``: what networks run on, best first, each with ``kind`` and ``name``;
-        ``landmark_model``, ``cache``; ``problems``: in words, of what Lipwright cannot do without.
+        ``landmark_model``, ``cache``; ``problems``, in words: what Lipwright cannot do without; ``notes``: what comes yet.
     """
     required, extras = _packages()
     looks = (_shadows, _encoders, _devices, _landmark_model, _cache)
@@ -60,7 +62,7 @@ def examine() -> dict[str, Any]:
         seen, wrong = look()
         found |= seen
         problems += wrong
-    return found | {"problems": problems}
+    return found | {"problems": problems, "notes": _notes(found)}
 
 
 def _packages() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -93,9 +95,9 @@ def _package(wish: Any, modules: dict[str, list[str]]) -> dict[str, Any]:
     if not wish.specifier.contains(package["version"], prereleases=True):
         return package | {"problem": f"{wish.name} is {package['version']}, not {wish.specifier}: {install}"}
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):  # OpenCV prints that it lacks NumPy
             import_module(_main_module(wish.name, modules))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = "on Debian: apt-get install libgl1 libglib2.0-0 libxcb1" if ".so" in str(error) else f"{install} again"
         package["problem"] = f"{wish.name} {package['version']} cannot be imported ({in_words(error)}); {hint}"
     return package
@@ -163,20 +165,31 @@ def _devices() -> tuple[dict[str, Any], list[str]]:
 
 def _landmark_model() -> tuple[dict[str, Any], list[str]]:
     """Look for MediaPipe's model, and let it look at a picture."""
-    from lipwright.data.landmarker import MODEL_NAME, MODEL_URL, model_here
-
     try:
+        from lipwright.data.landmarker import model_here
+
         path = model_here()
+    except ImportError:  # told already
+        return {"landmark_model": None}, []
     except (MissingPartError, OSError) as error:
         return {"landmark_model": None}, [in_words(error)]
     if path is None:
-        words = f"the face landmark model is not in {cache_folder()}: it is fetched when first needed; without a network, put"
-        return {"landmark_model": None}, [f"{words} {MODEL_NAME} there ({MODEL_URL})"]
+        return {"landmark_model": None}, []
     try:
         _look_at_nothing()
     except Exception as error:
         return {"landmark_model": str(path)}, [f"faces cannot be found: {in_words(error)}"]
     return {"landmark_model": str(path)}, []
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    """Say what is not here yet, and comes by itself."""
+    if found["landmark_model"] or any(package["problem"] for package in found["packages"]):
+        return []
+    from lipwright.data.landmarker import MODEL_NAME, MODEL_URL
+
+    words = f"the face landmark model is not in {cache_folder()}: it is fetched when first needed; without a network, put"
+    return [f"{words} {MODEL_NAME} there ({MODEL_URL})"]
 
 
 def _look_at_nothing() -> None:
@@ -200,8 +213,10 @@ def _cache() -> tuple[dict[str, Any], list[str]]:
 
 
 def _sizes(folder: os.PathLike[str]) -> Iterator[int]:
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _sizes(entry)
-        else:
-            yield entry.stat(follow_symlinks=False).st_size
+    with suppress(FileNotFoundError, PermissionError):  # others may be at work there
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes(entry)
+            else:
+                with suppress(FileNotFoundError):
+                    yield entry.stat(follow_symlinks=False).st_size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 
 from lipwright.data.audio import read_speech
-from lipwright.data.errors import FaceError, InputError
+from lipwright.data.errors import Cancelled, FaceError, InputError, MissingPartError
 from lipwright.data.features import compute_features
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import Media, file_sha256, probe
@@ -19,6 +21,7 @@ from lipwright.data.mouth import MouthTrack, aperture, track_of, width
 from lipwright.models import metrics
 from lipwright.models.baselines import Ridge
 from lipwright.models.lipsync import BASE, LipSync
+from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.predict import feature_settings, load_model, mean_mouth, predict_mouth
 from lipwright.pipeline.progress import Progress, told_as
 from lipwright.pipeline.require import check_measured
@@ -27,6 +30,8 @@ from lipwright.pipeline.result import Footage
 
 if TYPE_CHECKING:
     from lipwright.pipeline.syncnet import SyncNet
+
+log = logging.getLogger(__name__)
 
 Numbers = dict[str, float | None]
 
@@ -164,35 +169,39 @@ def evaluate_model(
         check_measured(require or {}, render=render, syncnet=syncnet is not None)
     except ValueError as error:
         raise InputError(str(error)) from None
-    card = None if report is None else Scorecard(Path(report), force)
-    lipsync, ridge = load_model(folder, device), Ridge.load(folder)
-    judge = None
-    if syncnet is not None:
-        from lipwright.pipeline.syncnet import SyncNet
+    with nullcontext() if report is None else Scorecard(Path(report), force) as card:
+        lipsync, ridge = load_model(folder, device), Ridge.load(folder)
+        judge = None
+        if syncnet is not None:
+            from lipwright.pipeline.syncnet import SyncNet
 
-        judge = SyncNet.load(Path(syncnet), device)
-    footage = Footage(Path(bank) if bank else None, first_part=render)
-    if footage.other:
-        probe(footage.other).need_video()  # better now than after all videos
-    clips: list[dict[str, Any]] = []
-    failures: list[InputError] = []
-    for path in map(Path, videos):
-        try:
-            take, clip = _evaluate_clip(path, lipsync, ridge, render, footage, judge, progress)
-        except InputError as error:
-            failures.append(error)
-            clips.append({"path": str(path), "error": str(error)})
-        else:
-            clips.append(clip)
-            if card:
-                card.add(take)
-    if failures and len(failures) == len(clips):
-        raise failures[0] if len(failures) == 1 else InputError("\n".join(map(str, failures)))
-    result: dict[str, Any] = {"clips": clips, "mean": _mean(clips)}
-    if require:
-        result["require"] = thresholds_met(require, clips)
-    if card:
-        result["report"] = str(card.write(result, folder, footage, progress))
+            judge = SyncNet.load(Path(syncnet), device)
+        footage = Footage(Path(bank) if bank else None, first_part=render)
+        if footage.other:
+            probe(footage.other).need_video()  # better now than after all videos
+        clips: list[dict[str, Any]] = []
+        failures: list[Exception] = []
+        for path in map(Path, videos):
+            try:
+                take, clip = _evaluate_clip(path, lipsync, ridge, render, footage, judge, progress)
+            except (Cancelled, MissingPartError):
+                raise
+            except Exception as error:  # whatever it is, the others are judged
+                log.info("%s", path, exc_info=not isinstance(error, InputError))
+                failures.append(error)
+                words = in_words(error)
+                clips.append({"path": str(path), "error": words if str(path) in words else f"{path}: {words}"})
+            else:
+                clips.append(clip)
+                if card:
+                    card.add(take)
+        if failures and len(failures) == len(clips):
+            raise failures[0] if len(failures) == 1 else InputError("\n".join(clip["error"] for clip in clips))
+        result: dict[str, Any] = {"clips": clips, "mean": _mean(clips)}
+        if require:
+            result["require"] = thresholds_met(require, clips)
+        if card:
+            result["report"] = str(card.write(result, folder, footage, progress))
     return result
 
 

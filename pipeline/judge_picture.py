@@ -40,7 +40,8 @@ from lipwright.pipeline.render.reading import bank_for
 from lipwright.pipeline.result import bank_end_s
 
 SHIFT_S = 3.0
-"""The mouth of t is painted on the frame of t + 3 s: another mouth, and another pose."""
+"""The mouth of t is painted on the frame of t + 3 s: another mouth, and another pose. Of less than 6 s it is half, since
+a shift of the whole length would be none."""
 
 BLUR = 0.12
 """Standard deviation of the blur that takes a mouth out of its frame, in units of face space."""
@@ -67,10 +68,10 @@ class _Stage:
 
     @cached_property
     def earlier_s(self) -> np.ndarray:
-        """Give t − 3 s, cyclic within the judged part, for each of its frames."""
+        """Give t − `SHIFT_S`, cyclic within the judged part, for each of its frames."""
         times_s = self.track.times_s[self.rows]
         length = times_s[-1] - times_s[0]
-        return times_s[0] + (times_s - times_s[0] - SHIFT_S) % (length if length > 0 else 1.0)
+        return times_s[0] + (times_s - times_s[0] - min(SHIFT_S, length / 2)) % (length if length > 0 else 1.0)
 
     @cached_property
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +193,7 @@ def _judge_shifted(
 
     points, _ = track_images(images())
     numbers = _mouth_numbers(stage, points)
-    return numbers | {"outside_max_abs": worst, "mask_share": float(np.mean(shares)) if shares else 0.0}
+    return numbers | {"outside_max_abs": worst if shares else None, "mask_share": float(np.mean(shares)) if shares else None}
 
 
 def _judge_pixels(stage: _Stage, progress: Progress | None) -> dict[str, float | None]:
@@ -227,9 +228,9 @@ def _judge_pixels(stage: _Stage, progress: Progress | None) -> dict[str, float |
             if len(last) == 3:
                 flicker[name] += float(((last[0] - 2 * last[1] + last[2]) ** 2).mean())
                 del last[0]
-    mean = np.array(scores).mean(0)
+    mean = np.array(scores).mean(0).tolist() if scores else [None] * 6
     names = ("mouth_psnr", "mouth_ssim", "sharpness_ratio")
-    out: dict[str, float | None] = dict(zip((*names, *(f"blurred_{n}" for n in names)), map(float, mean), strict=True))
+    out: dict[str, float | None] = dict(zip((*names, *(f"blurred_{n}" for n in names)), mean, strict=True))
     return out | {"flicker_ratio": flicker["painted"] / flicker["filmed"] if flicker["filmed"] > 0 else None}
 
 

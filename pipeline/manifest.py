@@ -7,7 +7,7 @@ source is of IPTC's vocabulary. What that has no words for, hashes above all, st
 from __future__ import annotations
 
 import codecs
-import mimetypes
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -62,9 +62,25 @@ class Ingredient:
     relationship: str
 
     @property
-    def format(self) -> str:
-        """Its MIME type, by its name."""
-        return mimetypes.guess_type(self.path.name)[0] or "application/octet-stream"
+    def name(self) -> str:
+        """What it is called."""
+        return name_of(self.path)
+
+    @property
+    def format(self) -> str | None:
+        """Its MIME type, by its content; None where it is of no kind that can hold credentials."""
+        with self.path.open("rb") as file:
+            head = file.read(12)
+        if head[4:8] == b"ftyp":
+            return "video/quicktime" if head[8:] == b"qt  " else "video/mp4"
+        if head[:4] == b"RIFF":
+            return {b"WAVE": "audio/wav", b"AVI ": "video/avi"}.get(head[8:])
+        return "audio/mpeg" if head[:3] == b"ID3" or head[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2") else None
+
+
+def name_of(path: Path) -> str:
+    """Return what a file is called, without its folder; what is not Unicode is ``�``."""
+    return os.fsencode(path.absolute().name).decode("utf-8", "replace")
 
 
 def agent() -> dict[str, str]:
@@ -148,7 +164,7 @@ def manifest_of(
         hashed = hashed or path
         if hashed not in hashes:
             hashes[hashed] = file_sha256(hashed)
-        return {"name": path.absolute().name, "sha256": hashes[hashed]}
+        return {"name": name_of(path), "sha256": hashes[hashed]}
 
     ingredients, mouths, changes = [Ingredient("source", target, "parentOf")], [], []
     for k, script in enumerate(scripts):
@@ -158,7 +174,7 @@ def manifest_of(
         mouth: dict[str, Any] = {"face": script.face or "largest", "audio": named(script.audio)}
         if script.mouth is not None:
             mouth["driver"] = {"kind": "mouth track"} | named(script.mouth)
-            by = f"painted after the mouth track '{script.mouth.name}', beside the sound"
+            by = f"painted after the mouth track '{name_of(script.mouth)}', beside the sound"
         else:
             from lipwright.models.lipsync import BASE
 
@@ -169,7 +185,7 @@ def manifest_of(
             mouth["bank"] = named(script.bank)
         mouths.append(mouth)
         when = f"From 0.00 s to {float(length_s):.2f} s, where it is seen"
-        changes.append(f"{when}, the mouth of {FACES[script.face]} was {by} '{script.audio.name}'.")
+        changes.append(f"{when}, the mouth of {FACES[script.face]} was {by} '{name_of(script.audio)}'.")
     end = f"{float(length_s):.3f}"
     region = [{"type": "temporal", "time": {"type": "npt", "start": "0", "end": end}}]
     more = []
@@ -198,7 +214,7 @@ def manifest_of(
         assertions.append({"label": CONSENT_LABEL, "data": consent, "created": True})
     definition = {
         "claim_generator_info": [agent()],
-        "title": out.name,
+        "title": name_of(out),
         "format": FORMATS[out.suffix.lower()],
         "assertions": assertions,
     }

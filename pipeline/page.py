@@ -27,6 +27,11 @@ def compose(template: Path, title: str, parts: Iterable[str]) -> bytes:
     return page.encode("utf-8", "replace")  # names of files need not be Unicode
 
 
+def live_page() -> bytes:
+    """Return the page of a server that listens: microphone or file in, a mouth that moves out."""
+    return compose(STYLE.with_name("stream.html"), "Lipwright, live", ())
+
+
 def data_uri(kind: str, content: bytes) -> str:
     """Return bytes as the address of themselves."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
@@ -38,8 +43,8 @@ def time_of(seconds: float) -> str:
 
 
 def file_name(path: str) -> str:
-    """Give a file's name; where it lies is told on hover."""
-    return f'<bdi title="{escape(path)}">{escape(Path(path).name)}</bdi>'
+    """Give a file's name; its folder's is told on hover, and no more of where it lies: the page may be passed on."""
+    return f'<bdi title="{escape("/".join(Path(path).parts[-2:]))}">{escape(Path(path).name)}</bdi>'
 
 
 def box(table: str) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipwright.data.errors import MissingPartError
+from lipwright.data.errors import InputError, MissingPartError
 from lipwright.pipeline.manifest import DIGITAL_SOURCE_TYPE, FORMATS, consent_of, manifest_of
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.settings import Credentials, RenderSettings
@@ -110,7 +110,9 @@ def sealer_for(out: Path, credentials: Credentials | None) -> Sealer:
     asked = bool(credentials.paths)
     if out.suffix.lower() not in FORMATS:
         reason = f"{out.suffix or 'a folder of pictures'} holds none; {', '.join(FORMATS)} do"
-        log.log(logging.WARNING if asked else logging.INFO, "%s gets no content credentials: %s", out, reason)
+        if asked:
+            raise InputError(f"{out} cannot be signed: {reason}; choose one of these, or give no certificate, key and consent")
+        log.info("%s gets no content credentials: %s", out, reason)
         return Sealer(out, unsigned=reason)
     if missing := missing_part():
         if asked:

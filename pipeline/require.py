@@ -148,6 +148,7 @@ def in_words(judged: Mapping[str, Any]) -> str:
     name, value = judged["metric"], judged["value"]
     bound = f"{'at least' if METRICS[name].at_least else 'at most'} {judged['threshold']:g}"
     shown = f"|{name}|" if name.endswith("lag_ms") else name
-    return f"{shown} is {'null' if value is None else f'{value:.4g}'}, required {bound}" + (
-        f": {judged['why']}" if value is None else ""
-    )
+    if value is None:
+        return f"{shown} is null, required {bound}: {judged['why']}"
+    alike = f"{value:.4g}" == f"{judged['threshold']:.4g}"
+    return f"{shown} is {value:{'' if alike else '.4g'}}, required {bound}"

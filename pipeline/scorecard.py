@@ -48,6 +48,8 @@ BASELINES = {"ridge": "Ridge", "mean_mouth": "Mean mouth"}
 class Scorecard:
     """The page of an evaluation: it is given the videos as they are judged, and written at the end.
 
+    Entered, it makes its folder, since what cannot be written is better known before the work; an error removes it.
+
     Parameters
     ----------
     folder
@@ -67,9 +69,19 @@ class Scorecard:
         require_new(folder, force, "--report")
         if folder.exists():
             _require_page(folder)
-        self._folder = folder
+        self._folder, self._made = folder, False
         self._curves: list[Curves] = []
         self._moments: list[Moment] = []
+
+    def __enter__(self) -> Scorecard:
+        self._made = not self._folder.exists()
+        self._folder.mkdir(exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._made:
+            with suppress(OSError):
+                self._folder.rmdir()
 
     def add(self, take: Take) -> None:
         """Keep what is shown of a video."""
@@ -105,19 +117,11 @@ class Scorecard:
                 _videos(result["clips"], {curves.path: curves.length_s for curves in self._curves}),
                 *self._films(footage, progress),
                 self._over_time(judged),
-                _foot(model, sha256),
+                _foot(name, sha256),
             ],
         )
-        made = not self._folder.exists()
-        self._folder.mkdir(exist_ok=True)
-        try:
-            with whole_file(self._folder / REPORT) as partial:
-                partial.write_bytes(page)
-        except BaseException:
-            with suppress(OSError):
-                if made:
-                    self._folder.rmdir()
-            raise
+        with whole_file(self._folder / REPORT) as partial:
+            partial.write_bytes(page)
         return self._folder / REPORT
 
     def _head(self, name: str, result: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> str:
@@ -300,16 +304,16 @@ def _film_note(footage: Footage) -> str:
     if footage.other is not None:
         taken = f"of {file_name(str(footage.other))}"
     elif footage.first_part:
-        taken = "of the first 75 % of each video"
+        taken = "of the first 75 % of each video: moments in there look better than on new footage"
     return (
         "Left what was filmed, then the same frames with the model's mouth, then that with the lips drawn over it: orange what "
         f"the model says, blue what was filmed. Painted from mouths {taken}."
     )
 
 
-def _foot(model: Path, sha256: str) -> str:
+def _foot(model: str, sha256: str) -> str:
     return (
-        f"<footer><p>Lipwright {escape(version('lipwright'))} · model {escape(str(model))} · sha256 of its weights {sha256}</p>"
+        f"<footer><p>Lipwright {escape(version('lipwright'))} · {escape(model)} · sha256 of its weights {sha256}</p>"
         "<p>This page holds pictures and sound of the people in the videos. The results are synthetic: their mouths were "
         "generated from sound. Ask the people shown before you pass it on.</p></footer>"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import threading
 import wave
@@ -99,11 +100,48 @@ def try_certificate(certificate: Certificate) -> None:
         raise InputError(f"{where} ({certificate.name}) cannot sign content credentials: {said(error)}") from None
 
 
+def _apart(work: Callable[[threading.Event], T], tell: Callable[[], None] = lambda: None) -> T:
+    """Let the library work in a thread of its own, which is told to stop when this one is interrupted.
+
+    It calls Python for every read, where an interrupt would be lost, or taken for the end of the file.
+    """
+    stopped = threading.Event()
+    with ThreadPoolExecutor(1, "c2pa") as pool:
+        job = pool.submit(work, stopped)
+        try:
+            while not wait([job], TOLD_EVERY_S).done:
+                tell()
+            return job.result()
+        finally:
+            stopped.set()
+
+
+def read(path: Path, anchors: str | None = None) -> dict[str, Any]:
+    """Read and check the manifests of a file; `c2pa.C2paError` where there are none, or they are damaged.
+
+    Parameters
+    ----------
+    path
+        What kind of file it is, its content tells.
+    anchors
+        Certificates of authorities that are trusted, PEM.
+    """
+    import c2pa
+
+    settings = SETTINGS if anchors is None else SETTINGS | {"trust": {"user_anchors": anchors}}
+
+    def look(stopped: threading.Event) -> dict[str, Any]:
+        with (
+            path.open("rb") as file,
+            c2pa.Reader(None, _Watched(file, stopped), context=c2pa.Context.from_dict(settings)) as reader,
+        ):
+            return dict(json.loads(reader.json()))
+
+    return _apart(look)
+
+
 def sign(certificate: Certificate, manifest: Manifest, whole: Path, signed: Path, progress: Progress | None = None) -> None:
     """Write a file with its manifest, signed, in it.
-
-    The library calls Python for every read, and an interrupt there would be lost, or taken for the end of the file. So it
-    works in a thread of its own.
 
     Parameters
     ----------
@@ -125,23 +163,29 @@ def sign(certificate: Certificate, manifest: Manifest, whole: Path, signed: Path
     """
     import c2pa
 
-    stopped, size = threading.Event(), whole.stat().st_size
-    with whole.open("rb") as source, signed.open("w+b") as sink, ThreadPoolExecutor(1, "sign") as pool:
-        read, written = _Watched(source, stopped), _Watched(sink, stopped)
-        job = pool.submit(_sign, certificate, manifest, read, written, stopped)
-        try:
-            while not wait([job], TOLD_EVERY_S).done:
-                if progress:
-                    progress("sign", min(signed.stat().st_size, size), size)
-            job.result()
-        except c2pa.C2paError as error:
-            if cause := read.error or written.error:
-                raise cause from None
-            raise LipwrightError(
-                f"content credentials could not be signed ({said(error)}); --no-provenance leaves them out"
-            ) from None
-        finally:
-            stopped.set()
+    size = whole.stat().st_size
+    failed: list[OSError] = []
+
+    def work(stopped: threading.Event) -> None:
+        with whole.open("rb") as source, signed.open("w+b") as sink:
+            read, written = _Watched(source, stopped), _Watched(sink, stopped)
+            try:
+                _sign(certificate, manifest, read, written, stopped)
+            finally:
+                failed.extend(filter(None, (read.error, written.error)))
+
+    def tell() -> None:
+        if progress and signed.exists():
+            progress("sign", min(signed.stat().st_size, size), size)
+
+    try:
+        _apart(work, tell)
+    except c2pa.C2paError as error:
+        if failed:
+            raise failed[0] from None
+        raise LipwrightError(
+            f"content credentials could not be signed ({said(error)}); --no-provenance leaves them out"
+        ) from None
     if progress:
         progress("sign", size, size)
 
@@ -157,15 +201,18 @@ def _add(builder: Any, ingredient: Ingredient, stopped: threading.Event) -> None
     """Name a file that something was made from, with the credentials that it has itself."""
     import c2pa
 
-    named = {"title": ingredient.path.absolute().name, "relationship": ingredient.relationship, "label": ingredient.label}
-    with ingredient.path.open("rb") as file:
-        try:
-            builder.add_ingredient(named, ingredient.format, _Watched(file, stopped))
-        except c2pa.C2paError as error:
-            if stopped.is_set():
-                raise
-            log.info("%s is named without looking for credentials of its own: %s", ingredient.path, said(error))
-            builder.add_ingredient(named, "application/octet-stream", io.BytesIO(b"\0"))
+    named = {"title": ingredient.name, "relationship": ingredient.relationship, "label": ingredient.label}
+    form = ingredient.format
+    if form is not None:
+        with ingredient.path.open("rb") as file:
+            try:
+                return builder.add_ingredient(named, form, _Watched(file, stopped))
+            except c2pa.C2paError as error:
+                if stopped.is_set():
+                    raise
+                log.warning("%s is named without its own credentials, which cannot be read: %s", ingredient.path, said(error))
+                named["description"] = "its own credentials could not be read"
+    builder.add_ingredient(named, "application/octet-stream", io.BytesIO(b"\0"))
 
 
 def _builder(definition: dict[str, Any]) -> Any:

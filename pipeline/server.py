@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -26,6 +25,7 @@ from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.live_client import BadRequest, Outbox, Painter, Session, Wish
+from lipwright.pipeline.page import live_page
 from lipwright.pipeline.stream import LiveMouth
 from lipwright.pipeline.visemes import RHUBARB, VisemeSet
 
@@ -178,10 +178,7 @@ class LiveServer:
             origin = _only(request, "Origin")
             same = not origin or urlsplit(origin).netloc == _only(request, "Host")
             return None if same else answer(HTTPStatus.FORBIDDEN)
-        page = files("lipwright.pipeline").joinpath("stream.html")
-        if not page.is_file():
-            return answer(HTTPStatus.NOT_FOUND)
-        return answer(HTTPStatus.OK, page.read_bytes(), **PAGE_HEADERS)
+        return answer(HTTPStatus.OK, live_page(), **PAGE_HEADERS)
 
     async def _live(self, connection: ServerConnection) -> None:
         """Serve one client, from its first message to its last."""

@@ -5,11 +5,11 @@ Nothing goes over a network. What is read was written by strangers: it is shown 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from lipwright.data.errors import InputError, MissingPartError
+from lipwright.data.errors import InputError, MediaError, MissingPartError
+from lipwright.data.media import open_media
 from lipwright.pipeline.certificate import TEST_NAME
 from lipwright.pipeline.manifest import AGENT, CONSENT_LABEL, RENDER_LABEL, consent_of
 from lipwright.pipeline.provenance import EXTRA, missing_part, synthetic_tags
@@ -18,6 +18,7 @@ TRUSTED, VALID, INVALID, NONE = "trusted", "valid", "invalid", "no credentials"
 """Verdicts: signed by somebody who is trusted; whole, signed by whomever; not what was signed; nothing to check."""
 
 CANNOT_HOLD = "files of this kind hold none"
+ELSEWHERE = "they are said to lie at an address, which is not fetched"
 
 EMPTY: dict[str, Any] = {
     "path": None,
@@ -78,7 +79,7 @@ def verify_file(path: Path | str, *, trust: Path | str | None = None, consent: P
         ``path``; ``verdict``, one of `TRUSTED`, `VALID`, `INVALID`, `NONE`; ``reasons``, what is wrong, in words, and
         ``codes``, as C2PA has it; ``signer`` and ``organisation``, ``test_certificate``; ``trust``, the authorities that were
         given; ``made_with``, ``made_at`` (as the signer says); ``changes``, in words; ``sources``, each with ``name``,
-        ``relationship`` and its own ``credentials`` (None, or ``verdict``, ``reasons``, ``signer`` and ``made_with``);
+        ``relationship``, ``note`` and its own ``credentials`` (None, or ``verdict``, ``reasons``, ``signer``, ``made_with``);
         ``render``, Lipwright's own record, with all hashes; ``consent``, and ``consent_matches``, whether it is the one given
         (None: none was); ``metadata_synthetic``.
 
@@ -99,7 +100,7 @@ def verify_file(path: Path | str, *, trust: Path | str | None = None, consent: P
         return result | _told(found, asked)
     if result["metadata_synthetic"] is None:
         raise InputError(f"{path} is no video that can be read, and holds no content credentials that can ({problem or NONE})")
-    if problem == CANNOT_HOLD:
+    if problem and problem.startswith((CANNOT_HOLD, ELSEWHERE)):
         return result | {"reasons": [problem]}
     return result | (
         {"verdict": INVALID, "reasons": [f"the file or its credentials are damaged ({problem})"]} if problem else {}
@@ -112,18 +113,17 @@ def _read(path: Path, trust: Path | str | None) -> tuple[dict[str, Any] | None, 
         raise MissingPartError(f"content credentials need {missing}; {EXTRA}")
     import c2pa
 
-    from lipwright.pipeline.sealing import SETTINGS, said
+    from lipwright.pipeline.sealing import read, said
 
-    anchors = {} if trust is None else {"trust": {"user_anchors": _anchors(Path(trust))}}
+    anchors = None if trust is None else _anchors(Path(trust))
     try:
-        with path.open("rb") as file, c2pa.Reader(None, file, context=c2pa.Context.from_dict(SETTINGS | anchors)) as reader:
-            return json.loads(reader.json()), None
+        return read(path, anchors), None
     except c2pa.C2paError.ManifestNotFound:
         return None, None
     except c2pa.C2paError.NotSupported:
         return None, CANNOT_HOLD
     except c2pa.C2paError as error:
-        return None, said(error)
+        return None, f"{ELSEWHERE}: {said(error)}" if "remote manifest" in str(error) else said(error)
 
 
 def _anchors(path: Path) -> str:
@@ -141,12 +141,10 @@ def _anchors(path: Path) -> str:
 
 def _marked(path: Path) -> bool | None:
     """Return whether the metadata say that a video is synthetic, as `synthetic_tags` has it; None if it is no media."""
-    import av
-
     try:
-        with av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
+        with open_media(path) as container:
             said = " ".join(container.metadata.values())
-    except (av.error.FFmpegError, OSError, ValueError):
+    except MediaError:
         return None
     return any(tag in said for tag in ("synthetic=true", synthetic_tags()["comment"].partition(":")[0]))
 
@@ -154,15 +152,13 @@ def _marked(path: Path) -> bool | None:
 def _told(found: dict[str, Any], consent: dict[str, str] | None) -> dict[str, Any]:
     manifests = found.get("manifests", {})
     own = manifests.get(found.get("active_manifest"), {})
-    statements = {each["label"]: each["data"] for each in own.get("assertions", [])}
-    actions = [
-        action for label, data in statements.items() if label.startswith("c2pa.actions") for action in data.get("actions", [])
-    ]
+    statements = [(each["label"], each["data"]) for each in own.get("assertions", [])]
+    actions = [action for label, data in statements if label.startswith("c2pa.actions") for action in data.get("actions", [])]
     edits = [action for action in actions if action["action"] not in ("c2pa.opened", "c2pa.placed")]
     failures = [each for each in found.get("validation_status", []) if each["code"] != UNTRUSTED]
     verdict = {"Trusted": TRUSTED, "Valid": VALID}.get(found.get("validation_state", ""), INVALID)
     signature = own.get("signature_info") or {}
-    render, recorded = (_checked(statements.get(label), shape) for label, shape in SHAPES.items())
+    render, recorded = (_checked([data for own, data in statements if own == label], shape) for label, shape in SHAPES.items())
     result = {
         "verdict": verdict,
         "reasons": list(dict.fromkeys(_meaning(each) for each in failures)),
@@ -182,9 +178,9 @@ def _told(found: dict[str, Any], consent: dict[str, str] | None) -> dict[str, An
     return result
 
 
-def _checked(said: Any, shape: Any) -> Any:
-    """Return what our own assertion says, or None where it has not the shape that we give it: anybody may write one."""
-    return said if _has_shape(said, shape) else None
+def _checked(said: list[Any], shape: Any) -> Any:
+    """Return what our own assertion says; None unless it is one, of the shape that we give it: anybody may write some."""
+    return said[0] if len(said) == 1 and _has_shape(said[0], shape) else None
 
 
 def _has_shape(said: Any, shape: Any) -> bool:
@@ -221,14 +217,14 @@ def _source(ingredient: dict[str, Any], manifests: dict[str, Any]) -> dict[str, 
             "signer": _signer(manifests[label]),
             "made_with": _maker(manifests[label]),
         }
-    return {"name": ingredient.get("title"), "relationship": ingredient.get("relationship"), "credentials": credentials}
+    told = {"name": ingredient.get("title"), "relationship": ingredient.get("relationship")}
+    return told | {"credentials": credentials, "note": ingredient.get("description")}
 
 
 def in_words(result: dict[str, Any]) -> list[str]:
     """Say what was found, a line each; without what a terminal would take for more than text."""
-    if "error" in result:
-        return [result["error"]]
-    return ["".join(c if c.isprintable() else "?" for c in line) for line in _lines(result)]
+    lines = [result["error"]] if "error" in result else _lines(result)
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -262,7 +258,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     for source in result["sources"]:
         what = "source" if source["relationship"] == "parentOf" else "part"
         own = source["credentials"]
-        has = "no credentials of its own"
+        has = source["note"] or "no credentials of its own"
         if own is not None:
             has = f"credentials of its own, {own['verdict']}, signed by {own['signer']}, made with {own['made_with']}"
             has += f": {'; '.join(own['reasons'])}" if own["reasons"] else ""

@@ -127,7 +127,7 @@ def command(run: Callable[..., None], group: typer.Typer = app) -> Callable[...,
             if os.environ.get(DEBUG_VARIABLE) == "1":
                 raise
             code, message = explain(error)
-            typer.echo(f"lipwright: {message}", err=True)
+            typer.echo(f"lipwright: {plain(message)}", err=True)
             raise typer.Exit(code) from None
 
     parameters = [*(p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "common"), *shared]
@@ -165,10 +165,18 @@ def tell(result: dict[str, Any], as_json: bool, words: Callable[[], str]) -> Non
         say(json.dumps(result, indent=2) if as_json else words())
 
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(words: str) -> str:
+    """Return a text without what a terminal would take for more than text: names of files may hold anything."""
+    return _CONTROLS.sub("?", words)
+
+
 def say(words: str) -> None:
     """Print a result; whoever reads may stop, as `head` does, when they have seen enough."""
     try:
-        typer.echo(words)
+        typer.echo(plain(words))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written when Python ends
 

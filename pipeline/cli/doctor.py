@@ -35,5 +35,5 @@ def _seen(result: dict[str, Any]) -> str:
         extras.append([f"[{extra['name']}]", extra["use"], extra["install"] or have])
     parts = [columns(rows, (0, 1)), columns(packages, (0, 1, 2)), columns(extras, (0, 1, 2))]
     if not result["problems"]:
-        parts.append("all that Lipwright needs is here")
+        parts.append("\n".join(["all that Lipwright needs is here", *result["notes"]]))
     return "\n\n".join(parts)

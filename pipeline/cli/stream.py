@@ -200,7 +200,7 @@ def _serve(
 
     face = None
     if target is not None:
-        from lipwright.pipeline.render.live import LiveFace  # type: ignore[import-not-found]
+        from lipwright.pipeline.render.live import LiveFace
 
         with progress_bar(common.quiet) as progress:
             face = LiveFace(target, bank=bank, progress=progress)

@@ -39,15 +39,22 @@ def verify(
             if len(files) == 1:
                 raise
             results.append({"path": str(file), "error": str(error)})
-    failed = [result["path"] for result in results if not _good(result, trust)]
+    failed = [f"{result['path']}: {why}" for result in results if (why := _wrong(result, trust))]
     tell({"files": results}, common.json, lambda: "\n\n".join("\n".join(in_words(result)) for result in results))
     if failed:
         code = EXIT_SOME_FAILED if len(failed) < len(files) else EXIT_INPUT
-        raise Failure(code, f"{', '.join(failed)}: not verified")
+        raise Failure(code, "\n".join(failed))
 
 
-def _good(result: dict[str, Any], trust: Path | None) -> bool:
+def _wrong(result: dict[str, Any], trust: Path | None) -> str | None:
+    """Say why a file is not verified."""
     from lipwright.pipeline.verify import TRUSTED, VALID
 
-    enough = (TRUSTED,) if trust is not None else (TRUSTED, VALID)
-    return result.get("verdict") in enough and result["consent_matches"] is not False
+    verdict = result.get("verdict")
+    if verdict not in (TRUSTED, VALID):
+        return f"not verified: {verdict or 'cannot be read'}"
+    if trust is not None and verdict != TRUSTED:
+        return f"not verified: nobody in {trust} vouches for who signed it"
+    if result["consent_matches"] is False:
+        return "not verified: it names no record of consent, or another one"
+    return None

@@ -153,7 +153,7 @@ def render_video(
         said = controlled(motion(speaker_of(track, target), sha256), settings, speaks)
         faces = bank_for(media, track, sha256, script.bank, progress=progress)
         roles.append(Role(script.face, track, said, faces, speaks))
-        require_paintable(roles[-1], target)
+        require_paintable(track, faces, target)
     bank_s = time.perf_counter() - banking
 
     plan = _plan(media, roles, settings, Fraction(length, SAMPLE_RATE_HZ), start_s, end_s)

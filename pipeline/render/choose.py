@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,127 @@ class Joined:
         return Joined(np.array([window]), np.ones(1), np.ones(1))
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A frame that is painted, and whose windows are not chosen yet.
+
+    Attributes
+    ----------
+    asked : ndarray, shape (E,), float32
+        What is to be shown.
+    near : ndarray, shape (C,), int64
+        The candidates: windows that are nearest to it.
+    look_weight
+        Cost of another look between the lips.
+    back : ndarray, shape (C,), int64
+        Which candidate of the painted frame before is best followed by each.
+    """
+
+    asked: np.ndarray
+    near: np.ndarray
+    look_weight: float
+    back: np.ndarray
+
+
+class Chooser:
+    """Chooses the windows of frames that come one after another: dynamic programming over the candidates of each.
+
+    Parameters
+    ----------
+    bank
+        What to choose from.
+    ahead
+        The windows of a frame are chosen when so many more have come; what was chosen stays, and what comes follows from it.
+        None: not before the end, all together.
+    """
+
+    def __init__(self, bank: Bank, ahead: int | None = None) -> None:
+        from scipy.spatial import cKDTree
+
+        self._bank, self._ahead, self._shown = bank, ahead, _shown(bank)
+        self._tree = cKDTree(self._shown)
+        self._ranks = list(range(1, min(CANDIDATES, len(self._shown)) + 1))
+        self._cost = np.zeros(len(self._ranks))  # of the best way to each candidate of the last painted frame
+        self._open: deque[_Open | None] = deque()  # None is not painted
+        self._last: _Open | None = None  # of the frames that came
+        self._chosen: int | None = None  # window of the last frame that was chosen
+
+    def push(self, mouth: np.ndarray, pose: Pose, painted: bool) -> list[Joined | None]:
+        """Take the next frame.
+
+        Parameters
+        ----------
+        mouth : ndarray, shape (40, 3)
+            The mouth to be painted, in the bank's face space.
+        pose
+            Of the frame that it is painted on.
+        painted
+            Whether it is.
+
+        Returns
+        -------
+        list
+            What is chosen now: of the frames that waited, the first ones. None where a frame is not painted.
+        """
+        self._last = self._reach(mouth, pose) if painted else None
+        self._open.append(self._last)
+        return [] if self._ahead is None else self._choose(len(self._open) - self._ahead)
+
+    def finish(self) -> list[Joined | None]:
+        """Hear that no frame comes any more: choose for all that wait."""
+        return self._choose(len(self._open))
+
+    def _reach(self, mouth: np.ndarray, pose: Pose) -> _Open:
+        """Find the candidates of a frame, and the best way to each."""
+        bank, shown, asked = self._bank, self._shown, _embed(mouth[None], pose)[0]
+        away, near = self._tree.query(asked, k=self._ranks)
+        look_weight = float(LOOK_WEIGHT * aperture(mouth))
+        total = np.repeat(self._cost[:, None], len(near), 1)  # (C before, C now)
+        if self._last is not None:  # nobody sees a jump across frames that are not painted
+            before = self._last.near
+            jump = JUMP_WEIGHT * ((shown[before][:, None] - shown[near][None]) ** 2).sum(-1)
+            jump += look_weight * ((bank.looks[before][:, None] - bank.looks[near][None]) ** 2).mean(-1)
+            follows = np.abs(bank.frames[near][None] - bank.frames[before][:, None]) <= 1
+            total += np.where(follows, 0.0, SWITCH_COST + jump)
+        self._cost = total.min(0) + (away**2 + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2)
+        return _Open(asked, near, look_weight, total.argmin(0))
+
+    def _choose(self, count: int) -> list[Joined | None]:
+        """Choose for the first frames that wait."""
+        if count <= 0:
+            return []
+        best = self._best()
+        windows = [None if frame is None else int(frame.near[k]) for frame, k in zip(self._open, best, strict=True)]
+        joined: list[Joined | None] = []
+        at = None
+        for k, (window, after) in enumerate(zip(windows[:count], [*windows[1:], None], strict=False)):
+            frame = self._open.popleft()
+            if frame is None or window is None:
+                joined.append(None)
+            else:
+                joined.append(_join(self._bank, self._shown, frame, _leads(self._bank, window, (self._chosen, after))))
+                at = best[k]
+            self._chosen = window
+        if at is not None:
+            self._keep(at)
+        return joined
+
+    def _best(self) -> list[int]:
+        """Return which candidate the best way takes in each frame that waits; any where it is not painted."""
+        best, at = [], int(self._cost.argmin())
+        for frame in reversed(self._open):
+            best.append(at)
+            at = at if frame is None else int(frame.back[at])
+        return best[::-1]
+
+    def _keep(self, at: int) -> None:
+        """Give up all ways but those through a candidate of the painted frame before those that wait."""
+        through = np.arange(len(self._cost))
+        for frame in reversed(self._open):
+            through = through if frame is None else frame.back[through]
+        self._cost[through != at] = np.inf
+
+
 def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray) -> list[Joined | None]:
     """Choose the windows of every frame: the one that leads, and of the nearest those that look like it.
 
@@ -117,66 +239,28 @@ def choose_windows(bank: Bank, mouths: np.ndarray, pose: Pose, valid: np.ndarray
     list
         None where a frame is not painted.
     """
-    from scipy.spatial import cKDTree
-
-    joined: list[Joined | None] = [None for _ in valid]
-    rows = np.flatnonzero(valid)
-    if not len(rows):
-        return joined
-    shown, asked = _shown(bank), _embed(mouths[rows], pose[rows])
-    distance, near = cKDTree(shown).query(asked, k=list(range(1, min(CANDIDATES, len(shown)) + 1)))
-    look_weight = LOOK_WEIGHT * aperture(mouths[rows])
-    first = _best_path(bank, shown, rows, distance**2, near, look_weight)
-    for k, row in enumerate(rows):
-        joined[row] = _join(bank, shown, asked[k], near[k], look_weight[k], _leads(bank, rows, first, k))
-    return joined
+    chooser = Chooser(bank)
+    for k, mouth in enumerate(mouths):
+        chooser.push(mouth, pose[k : k + 1], bool(valid[k]))
+    return chooser.finish()
 
 
-def _best_path(
-    bank: Bank, shown: np.ndarray, rows: np.ndarray, away: np.ndarray, near: np.ndarray, look_weight: np.ndarray
-) -> np.ndarray:
-    """Return the window that leads in each painted frame, (R,) int64: dynamic programming over candidates, (R, C)."""
-    cost = away + BLUR_WEIGHT * np.maximum(1 - bank.sharpness[near], 0) ** 2
-    best = cost[0]
-    back = np.zeros(near.shape, np.int64)
-    for t in range(1, len(rows)):
-        before, now = near[t - 1], near[t]
-        jump = ((shown[before][:, None] - shown[now][None]) ** 2).sum(-1)  # (C before, C now)
-        follows = np.abs(bank.frames[now][None] - bank.frames[before][:, None]) <= 1
-        follows |= rows[t] - rows[t - 1] > 1  # nobody sees a jump across frames that are not painted
-        jump *= JUMP_WEIGHT
-        jump += look_weight[t] * ((bank.looks[before][:, None] - bank.looks[now][None]) ** 2).mean(-1)
-        total = best[:, None] + np.where(follows, 0.0, SWITCH_COST + jump)
-        back[t] = total.argmin(0)
-        best = total.min(0) + cost[t]
-    path = np.empty(len(rows), np.int64)
-    at = int(best.argmin())
-    for t in range(len(rows) - 1, -1, -1):
-        path[t] = near[t, at]
-        at = int(back[t, at])
-    return path
-
-
-def _leads(bank: Bank, rows: np.ndarray, first: np.ndarray, k: int) -> dict[int, float]:
-    """Return what leads between the lips in the k-th painted frame, and by how much: at a change, both sides of it."""
-    window = int(first[k])
+def _leads(bank: Bank, window: int, beside: tuple[int | None, int | None]) -> dict[int, float]:
+    """Return what leads between the lips, and by how much: at a change of windows, both sides of it."""
     leads = {window: 1.0}
-    for j in (k - 1, k + 1):
-        beside = 0 <= j < len(rows) and abs(rows[j] - rows[k]) == 1
-        if beside and abs(bank.frames[first[j]] - bank.frames[window]) > 1:
-            leads[int(first[j])] = leads.get(int(first[j]), 0) + DISSOLVED
+    for other in beside:
+        if other is not None and abs(bank.frames[other] - bank.frames[window]) > 1:
+            leads[other] = leads.get(other, 0) + DISSOLVED
             leads[window] -= DISSOLVED
     return leads
 
 
-def _join(
-    bank: Bank, shown: np.ndarray, want: np.ndarray, near: np.ndarray, look_weight: float, leads: dict[int, float]
-) -> Joined:
-    """Join the windows that lead, (C,) candidates being nearest to what is asked."""
-    leading = np.array(list(leads))
+def _join(bank: Bank, shown: np.ndarray, frame: _Open, leads: dict[int, float]) -> Joined:
+    """Join the windows that lead and the candidates of a frame."""
+    leading, near = np.array(list(leads)), frame.near
     windows = np.concatenate([leading, near[~np.isin(near, leading)]])
     look = bank.looks[windows]
-    apart = ((shown[windows] - want) ** 2).sum(1) + look_weight * ((look - look[0]) ** 2).mean(1)
+    apart = ((shown[windows] - frame.asked) ** 2).sum(1) + frame.look_weight * ((look - look[0]) ** 2).mean(1)
     count = len(leading)
     nearest = np.concatenate([np.arange(count), count + np.argsort(apart[count:], kind="stable")])[:JOINED]
     windows, apart = windows[nearest], apart[nearest]

@@ -152,10 +152,10 @@ def speaker_of(track: FaceTrack, path: Path) -> Speaker:
     return measure_speaker(measure_mouth(track))
 
 
-def require_paintable(role: Role, path: Path) -> None:
+def require_paintable(track: FaceTrack, bank: Bank, path: Path) -> None:
     """Raise `FaceError` if a face looks away throughout."""
-    pose = role.track.pose[role.track.found]
-    if not (paint_strength(pose, role.bank) > 0).any():
+    pose = track.pose[track.found]
+    if not (paint_strength(pose, bank) > 0).any():
         yaw, pitch = np.median(np.abs(pose.angles_deg()), 0)
         raise FaceError(
             f"{path} shows the face turned away throughout (by {yaw:.0f}° to the side, {pitch:.0f}° up or down); "
@@ -167,7 +167,12 @@ def require_open(role: Role, times_s: np.ndarray, source: Path) -> None:
     """Raise `FaceError` if the footage shows no open mouth, but the mouth is to open at some of the times (F,)."""
     blocks = [role.mouth.at(times_s[k : k + 1000]) for k in range(0, len(times_s), 1000)]
     asked = np.concatenate([aperture(xyz[valid]) for xyz, valid in blocks])
-    seen, wide = aperture(role.bank.mouths).max(), np.percentile(asked, 90) if len(asked) else 0.0
+    require_reach(role.bank, float(np.percentile(asked, 90)) if len(asked) else 0.0, source)
+
+
+def require_reach(bank: Bank, wide: float, source: Path) -> None:
+    """Raise `FaceError` if the footage shows no open mouth, but the mouth is to open so wide."""
+    seen = aperture(bank.mouths).max()
     if seen < NEVER_OPEN and seen < wide / 2:
         raise FaceError(
             f"{source} never shows the mouth open (by {seen:.2f} eye distances at most, {wide:.2f} is asked for); "

@@ -39,7 +39,7 @@ def whole(talk: Any, lipwright: Any, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("whole")
     videos = [folder / "ann.mp4", folder / "bob.mp4"]
     videos[0].write_bytes(talk.path.read_bytes())
-    videos[1].write_bytes(talk.path.read_bytes() + b"\0\0\0\x08free")  # an empty box: other bytes
+    videos[1].write_bytes(talk.path.read_bytes() + b"\0\0\0\x0cfreebob!")  # a box of no meaning: other bytes
     assert lipwright("preprocess", *videos, "--out", "corpus", "--workers", 1, "-q", cwd=folder).code == 0
     return videos, folder / "corpus"
 

@@ -59,7 +59,7 @@ def test_a_render_is_signed_and_verified(lipwright: Any, words: list[Any], talk:
     assert ran.code == 3
     assert ran.out.startswith("a.mp4: invalid: picture, sound or container were changed after it was signed")
     assert "whole since then" not in ran.out
-    assert ran.err == "lipwright: a.mp4: not verified\n"
+    assert ran.err == "lipwright: a.mp4: not verified: invalid\n"
     ran = lipwright("verify", "a.mp4", "b.mp4", "gone.mp4", "--json", cwd=tmp_path)
     assert ran.code == 5
     assert [said.get("verdict", "error") for said in ran.json["files"]] == ["invalid", "valid", "error"]

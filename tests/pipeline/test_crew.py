@@ -40,10 +40,13 @@ def toil(folder, name, deed):
         os.kill(os.getpid(), signal.SIGSEGV)
     if deed == "leaves":
         os._exit(3)
-    if deed == "fails" or (deed == "fails once" and first):
+    while deed == "fails beside 0" and not Path(folder, "0.waits").exists():
+        time.sleep(0.01)
+    if deed in ("fails", "fails beside 0") or (deed == "fails once" and first):
         raise OSError(28, "No space left on device", "corpus")
     if deed == "waits" or (deed == "waits once" and first):
         try:
+            times.with_suffix(".waits").touch()
             while deed == "waits" or not Path(folder, "go").exists():
                 time.sleep(0.01)
         finally:
@@ -110,7 +113,7 @@ def test_a_job_that_always_ends_its_process_is_given_up_alone(work: Any, tmp_pat
 
 def test_what_work_raises_ends_the_run(work: Any, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No space left on device.*corpus") as caught:
-        list(work({"0": "waits", "1": "fails", "2": ""}, workers=2))
+        list(work({"0": "waits", "1": "fails beside 0", "2": ""}, workers=2))
     assert "in toil" in caught.value.__notes__[0]
     assert (tmp_path / "0.left").exists()
     assert active_children() == []
@@ -209,6 +212,8 @@ def machines(toil: Any) -> Iterator[Any]:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # it listens on this machine alone
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes to ~/.ray
+        patch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()  # where it notes its address: it makes its other folders itself
         patch.setenv("RAY_health_check_period_ms", "200")  # five in vain, and a machine is lost
         patch.setattr(cluster, "RETRIES", 1)
         before = signal.getsignal(signal.SIGTERM)
@@ -219,7 +224,7 @@ def machines(toil: Any) -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         least = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-        there = Cluster(initialize_head=True, head_node_args=least | {"include_dashboard": False, "temp_dir": folder})
+        there = Cluster(initialize_head=True, head_node_args=least | {"include_dashboard": False})
         there.add_node(**least)
         yield there
         there.shutdown()

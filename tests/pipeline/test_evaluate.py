@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lipwright.data.errors import FaceError, MediaError
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import MouthTrack, Speaker, track_of
 from lipwright.models.errors import ModelError
+from lipwright.pipeline import evaluate, judge_picture
 from lipwright.pipeline.evaluate import evaluate_model, judge_mouth
 
 METRICS = {"aperture_r", "aperture_gain", "width_r", "lmd", "lmd_ratio", "lag_ms", "closure_f1", "jitter_ratio"}
@@ -90,6 +92,33 @@ def test_each_clip_is_judged_beside_the_baselines(toy_run: Path, talk: Any, talk
     assert clip["baselines"]["mean_mouth"]["lmd_ratio"] == pytest.approx(1)
     assert report["mean"] == {k: v for k, v in clip.items() if k not in ("path", "seen")}
     json.dumps(report, allow_nan=False)
+
+
+def test_what_nobody_foresaw_in_one_video_costs_only_that_one(
+    toy_run: Path, talk: Any, talk_track: FaceTrack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, judge = tmp_path / "copy.mp4", evaluate._evaluate_clip
+    copy.write_bytes(talk.path.read_bytes())
+
+    def fall(path: Path, *more: Any) -> Any:
+        if path == copy:
+            raise ZeroDivisionError("division by zero")
+        return judge(path, *more)
+
+    monkeypatch.setattr(evaluate, "_evaluate_clip", fall)
+    report = evaluate_model(toy_run, [copy, talk.path])
+    assert report["clips"][0]["error"] == f"{copy}: unexpected ZeroDivisionError: division by zero"
+    assert report["mean"]["aperture_r"] == report["clips"][1]["aperture_r"]
+    with pytest.raises(ZeroDivisionError):
+        evaluate_model(toy_run, [copy])
+
+
+@pytest.mark.parametrize("length_s", [1.0, 2.96, 3.0, 3.04, 4.5, 6.0, 30.0])
+def test_a_mouth_is_judged_on_the_frame_of_another_moment(length_s: float) -> None:
+    times_s = 7 + np.arange(0, length_s + 0.02, 0.04)
+    stage: Any = SimpleNamespace(track=SimpleNamespace(times_s=times_s), rows=np.arange(len(times_s)))
+    apart_s = (times_s - judge_picture._Stage.earlier_s.func(stage)) % (times_s[-1] - times_s[0])
+    assert apart_s == pytest.approx(min(3.0, (times_s[-1] - times_s[0]) / 2))
 
 
 def test_a_clip_that_cannot_be_judged_says_why_and_costs_only_itself(

@@ -6,10 +6,12 @@ import errno
 import http.server
 import logging
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -24,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from lipwright.data.errors import Cancelled, InputError, LipwrightError, MissingPartError
 from lipwright.data.media import file_sha256, probe
+from lipwright.pipeline import sealing
 from lipwright.pipeline.certificate import TEST_NAME, certificate_for, load_certificate
 from lipwright.pipeline.provenance import sealer_for, synthetic_tags
 from lipwright.pipeline.render.roles import Script
@@ -118,6 +121,10 @@ def test_what_only_the_library_finds_wrong_is_told_before_work(authority: Any, t
     chain, key = authority.issue(key=ec.generate_private_key(ec.SECP256K1()))
     with pytest.raises(InputError, match=r"chain\.pem \(Jane Doe\) cannot sign"):
         sealer_for(tmp_path / "out.mp4", Credentials(chain, key))
+
+
+def test_a_key_is_not_shown(authority: Any) -> None:
+    assert "PRIVATE KEY" not in repr(load_certificate(*authority.issue()))
 
 
 def test_a_certificate_comes_with_its_key(authority: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +346,37 @@ def test_a_source_that_cannot_hold_credentials_is_still_named(seal: Make, bars: 
         target.write_bytes(content if kind == "broken credentials" else content[:-100])
     said = verify_file(seal(bars(name="new.mp4"), target=target))
     assert said["verdict"] == VALID
-    assert said["sources"][0] == {"name": target.name, "relationship": "parentOf", "credentials": None}
+    note = None if kind.startswith("mkv") else "its own credentials could not be read"
+    assert said["sources"][0] == {"name": target.name, "relationship": "parentOf", "credentials": None, "note": note}
+    assert f"source: {target.name}, {note or 'no credentials of its own'}" in in_words(said)
+
+
+def test_a_source_under_another_name_keeps_its_credentials(seal: Make, bars: Make) -> None:
+    target = seal(bars(), "target.mp4")
+    target = target.rename(target.with_suffix(".mkv"))
+    assert verify_file(seal(bars(name="new.mp4"), target=target))["sources"][0]["credentials"]["verdict"] == VALID
+
+
+def test_names_that_are_not_unicode_are_signed_as_far_as_they_are(seal: Make, bars: Make, tmp_path: Path) -> None:
+    target = bars(name="target.mp4").rename(tmp_path / os.fsdecode(b"t\xff.mp4"))
+    said = verify_file(seal(bars(name="new.mp4"), target=target))
+    assert said["verdict"] == VALID
+    assert said["sources"][0]["name"] == "t\N{REPLACEMENT CHARACTER}.mp4"
+
+
+def test_a_reading_that_is_interrupted_says_nothing(seal: Make, bars: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, act = seal(bars()), sealing._Watched._do
+
+    def slowly(self: Any, *values: Any) -> Any:
+        time.sleep(0.05)
+        return act(self, *values)
+
+    monkeypatch.setattr(sealing._Watched, "_do", slowly)
+    interrupt = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        verify_file(file)
+    interrupt.join()
 
 
 # What was changed -----------------------------------------------------------------------------------------------------
@@ -415,6 +452,13 @@ def test_a_copy_without_credentials_may_keep_the_tags(seal: Make, bars: Make, tm
     matroska = verify_file(bars(name="bars.mkv", tags=synthetic_tags()))
     assert (matroska["verdict"], matroska["metadata_synthetic"]) == (NONE, True)
     assert matroska["reasons"] == ["files of this kind hold none"]
+
+
+def test_a_list_of_other_files_is_not_followed(bars: Make, tmp_path: Path) -> None:
+    bars(name="secret.mp4")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    with pytest.raises(InputError, match="no video that can be read"):
+        verify_file(tmp_path / "list.mp4")
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
@@ -532,8 +576,9 @@ def test_what_cannot_hold_credentials_gets_none(tmp_path: Path, authority: Any, 
     caplog.set_level(logging.INFO)
     for name in ("out.mkv", "folder"):
         assert sealer_for(tmp_path / name, Credentials()).told["credentials"] is None
-        assert sealer_for(tmp_path / name, Credentials(*authority.issue())).certificate is None
-    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"] * 2
+        with pytest.raises(InputError, match="choose one of these, or give no certificate"):
+            sealer_for(tmp_path / name, Credentials(*authority.issue()))
+    assert [record.levelname for record in caplog.records] == ["INFO"] * 2
     assert "out.mkv gets no content credentials: .mkv holds none" in caplog.text
     assert sealer_for(tmp_path / "out.mp4", None).told["unsigned"] == "left out, as asked for"
     assert caplog.records[-1].levelname == "WARNING"

@@ -18,7 +18,7 @@ from lipwright.data.encoder import Encoding
 from lipwright.data.errors import InputError, OutputExistsError
 from lipwright.data.landmarks import FaceTrack, face_track
 from lipwright.data.media import BT709, Yuv, file_sha256, probe, read_frames
-from lipwright.data.mouth import MouthTrack, Speaker, load_track, measure_mouth, track_of
+from lipwright.data.mouth import LIPS, MouthTrack, Speaker, load_track, measure_mouth, track_of
 from lipwright.data.writer import VideoWriter
 from lipwright.pipeline.render import render_video
 from lipwright.pipeline.render.bank import Bank
@@ -63,6 +63,16 @@ def test_frames_without_a_face_pass_through_untouched(interrupted_talk: Path) ->
             assert outside_difference(own, frame) == 0
         else:
             assert frame is own
+
+
+def test_a_face_whose_mouth_is_beyond_the_edge_passes_through_untouched(
+    talk_track: FaceTrack, talk_bank: Bank, talk_pictures: list[Yuv]
+) -> None:
+    rows = np.arange(10)
+    end = int(talk_track.points[rows][:, LIPS, 1].min()) // 2 * 2 - 2
+    cut = [Yuv(p.y[:end], p.u[: end // 2], p.v[: end // 2]) for p in talk_pictures[:10]]
+    painted = list(painted_frames(iter(cut), talk_track, rows, talk_bank.mouths[:10], np.ones(10, bool), talk_bank))
+    assert all(frame is own for frame, own in zip(painted, cut, strict=True))
 
 
 def test_frames_without_a_mouth_to_paint_pass_through_untouched(

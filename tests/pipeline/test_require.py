@@ -83,5 +83,7 @@ def test_a_metric_that_no_video_has_is_missed_and_says_why() -> None:
 
 
 def test_words_say_value_and_threshold() -> None:
+    near = {"metric": "aperture_r", "threshold": 0.6, "value": 0.599999, "pass": False}
+    assert in_words(near) == "aperture_r is 0.599999, required at least 0.6"
     words = [in_words(each) for each in judge({"aperture_r": 0.9, "lag_ms": 45}, CLIPS)]
     assert words == ["aperture_r is 0.6, required at least 0.9", "|lag_ms| is 50, required at most 45"]

@@ -209,6 +209,15 @@ def test_an_interruption_leaves_no_folder(toy_run: Path, named: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(toy_run: Path, named: Path, tmp_path: Path) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("it worked before it knew")
+
+    (tmp_path / "report").symlink_to(tmp_path / "gone" / "gone")
+    with pytest.raises(OSError, match="report"):
+        evaluate_model(toy_run, [named], report=tmp_path / "report", progress=work)
+
+
 def test_a_video_that_cannot_be_judged_is_on_the_page(toy_run: Path, named: Path, tmp_path: Path) -> None:
     result = evaluate_model(toy_run, [tmp_path / "no & where.mp4", named], report=tmp_path / "report")
     page = Page(Path(result["report"]).read_text("utf-8"))
@@ -235,7 +244,9 @@ def test_a_page_of_many_videos_is_bounded(
         card.add(replace(take, mouths=mouths))
     clip = result["clips"][0] | {"path": str(take.media.path)}
     clips = [clip] * 39 + [clip | {"seen": True}]
-    page = Page(card.write({"clips": clips, "mean": result["mean"]}, toy_run, Footage(None, False)).read_text("utf-8"))
+    with card:
+        made = card.write({"clips": clips, "mean": result["mean"]}, toy_run, Footage(None, False))
+    page = Page(made.read_text("utf-8"))
     assert len(page.films()) == 2 * BEST
     assert len(page.all("h3")) == MOST_DRAWN
     assert f"{40 - MOST_DRAWN} are not drawn" in page.text

@@ -105,7 +105,7 @@ def test_a_model_that_hears_the_whole_clip_is_refused(trained: LipSync, tmp_path
     whole = built(trained, direction="both", lookahead_ms=None, delay_steps=0)
     whole.save(tmp_path / "whole")
     for model in (whole, tmp_path / "whole"):
-        with pytest.raises(ModelError, match="hears the whole clip.*train one with --direction both or forward"):
+        with pytest.raises(ModelError, match=r"hears the whole clip.*train one with --direction both or forward"):
             LiveMouth(model)
 
 
@@ -180,7 +180,7 @@ def test_rows_are_what_is_sent(babble: Callable[..., np.ndarray]) -> None:
     assert tuple(rows[7]["blendshapes"]) == TOLD_NAMES
     np.testing.assert_allclose([row["points"] for row in rows], said.xyz, atol=1e-5)
     np.testing.assert_allclose([row["aperture"] for row in rows], said.aperture, atol=1e-5)
-    assert [*mouth.finish().rows(mouth.speaker)[0]] == [*rows[7]][:6] + ["blendshapes"]
+    assert [*mouth.finish().rows(mouth.speaker)[0]] == [*[*rows[7]][:6], "blendshapes"]
 
 
 # Gain -----------------------------------------------------------------------------------------------------------------
