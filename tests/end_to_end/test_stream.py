@@ -321,6 +321,9 @@ def test_others_pages_may_not_use_it(server: Served) -> None:
 
 
 def test_there_is_a_page_and_nothing_else(server: Served) -> None:
+    status, headers = server.ask("/")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/html")
     for path in ("/stream.html", "/../pyproject.toml", "/live/", "//", "/index.html"):
         assert server.ask(path)[0] == 404
 
@@ -333,7 +336,7 @@ def test_a_token_is_asked_for(serve: Callable[..., Served]) -> None:
     assert f"?token={server.token}" in server.url
     for path in ("/", "/?token=", f"/?token={server.token}x", "/live", "/?token=%00%ff"):
         assert reached.ask(path)[0] == 401
-    assert reached.ask(f"/?token={server.token}")[0] != 401
+    assert reached.ask(f"/?token={server.token}")[0] == 200
     with pytest.raises(InvalidStatus, match="401"), reached.client():
         pass
     with reached.client({}, f"?token={server.token}") as client:
