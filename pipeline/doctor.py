@@ -21,7 +21,6 @@ from lipwright.pipeline.errors import in_words
 EXTRAS = {
     "voice": "tells speech from music",
     "provenance": "signs what is rendered, and reads such signatures",
-    "stream": "live mouths: microphone, WebSocket, OSC",
     "onnx": "writes a network as ONNX",
     "parquet": "writes a corpus as Parquet",
     "cluster": "preprocesses on many machines",
