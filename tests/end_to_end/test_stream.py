@@ -110,15 +110,19 @@ def test_whoever_reads_may_stop(start: Any, babble: Callable[..., np.ndarray]) -
     assert process.stderr.read() == b""
 
 
-def test_ctrl_c_ends_it_between_lines(start: Any, babble: Callable[..., np.ndarray]) -> None:
-    process = start()
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_ends_it_between_lines(start: Any, babble: Callable[..., np.ndarray], as_json: bool) -> None:
+    process = start(*(["--json"] if as_json else []))
     process.stdin.write(s16le(babble(1.0)))
     first = process.stdout.readline() + process.stdout.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
     assert b"Traceback" not in err
-    assert all(json.loads(line) for line in (first + out).splitlines())
+    if as_json:
+        assert json.loads(first + out)["steps"]
+    else:
+        assert all(json.loads(line) for line in (first + out).splitlines())
 
 
 # The server -----------------------------------------------------------------------------------------------------------
@@ -359,5 +363,5 @@ def test_ctrl_c_ends_the_server_also_with_clients(server: Served) -> None:
     err = server.process.stderr.read().decode()
     assert "Traceback" not in err
     assert [line for line in err.splitlines() if "sound" in line] == [
-        "the sound has samples that are not numbers: they are heard as silence",
+        "9999 bytes of sound came, not a multiple of 4: the rest is heard as silence"
     ]
