@@ -24,10 +24,14 @@ EXTRAS = {
     "onnx": "writes a network as ONNX",
     "parquet": "writes a corpus as Parquet",
     "cluster": "preprocesses on many machines",
+    "stream": "serves live mouths, sends them as OSC, hears a microphone",
     "demo": "the demo: speech to make a corpus of",
     "base": "speech and phrases to train a base model on",
 }
 """Extras of the package, and what each is for."""
+
+ON_DEBIAN = {"PortAudio": "libportaudio2", ".so": "libgl1 libglib2.0-0 libxcb1"}
+"""What an import's error tells of, and the packages of the system that have it."""
 
 SHADOWS = ("opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 """Packages that put another cv2 over that of opencv-python."""
@@ -80,6 +84,8 @@ def _packages() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for name, use in EXTRAS.items():
         there = name in groups and all(package["problem"] is None for package in groups[name])
         install = None if there else f"pip install 'lipwright[{name}]'"
+        if system := [hint for package in groups[name] for hint in _on_debian(package["problem"] or "")]:
+            install = f"{install}; {system[0]}"
         extras.append({"name": name, "use": use, "packages": groups[name], "install": install})
     return groups[""], extras
 
@@ -98,9 +104,14 @@ def _package(wish: Any, modules: dict[str, list[str]]) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):  # OpenCV prints that it lacks NumPy
             import_module(_main_module(wish.name, modules))
     except (Exception, SystemExit) as error:
-        hint = "on Debian: apt-get install libgl1 libglib2.0-0 libxcb1" if ".so" in str(error) else f"{install} again"
+        hint = next(iter(_on_debian(str(error))), f"{install} again")
         package["problem"] = f"{wish.name} {package['version']} cannot be imported ({in_words(error)}); {hint}"
     return package
+
+
+def _on_debian(problem: str) -> list[str]:
+    """Say how to get from the system what an import lacks, if that is known."""
+    return [f"on Debian: apt-get install {names}" for sign, names in ON_DEBIAN.items() if sign in problem]
 
 
 def _modules() -> dict[str, list[str]]:

@@ -16,10 +16,10 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-]
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+]  # fmt: skip
 PATIENCE_MS = 60_000
 
 
@@ -170,8 +170,8 @@ def test_a_microphone_that_is_not_allowed_is_asked_for(server: Callable[..., Any
     with server() as (url, _):
         page = browse(url)
         page.evaluate(
-            "() => { navigator.mediaDevices.getUserMedia = "
-            "() => Promise.reject(new DOMException('denied', 'NotAllowedError')); }"
+            "() => { navigator.mediaDevices.getUserMedia ="
+            " () => Promise.reject(new DOMException('denied', 'NotAllowedError')) }"
         )
         page.click("#go")
         page.wait_for_selector("#said.wrong")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -23,13 +24,28 @@ from lipwright.data.errors import (
     TrackError,
 )
 from lipwright.models.errors import ModelError
+from lipwright.models.lipsync import LipSync
 from lipwright.models.recurrent import CELLS, DIRECTIONS
 from lipwright.pipeline import cli
 from lipwright.pipeline.cli import command, models, video
+from lipwright.pipeline.predict import load_model
 from lipwright.pipeline.settings import DELAY_MS, Codec, RenderSettings, TrainSettings, help_of
 
-COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "verify", "demo")
-HEAVY = ("torch", "cv2", "mediapipe", "librosa", "av", "sklearn", "scipy", "numba", "matplotlib", "c2pa", "cryptography")
+COMMANDS = ("preprocess", "train", "render", "evaluate", "export", "stream", "verify", "demo")
+HEAVY = (
+    "torch",
+    "cv2",
+    "mediapipe",
+    "librosa",
+    "av",
+    "sklearn",
+    "scipy",
+    "numba",
+    "matplotlib",
+    "c2pa",
+    "cryptography",
+    "websockets",
+)
 
 
 @pytest.fixture
@@ -158,6 +174,22 @@ USAGE = [
     ["export", "--out", "t.json", "--from-video", "a.mp4", "--model", "m", "--audio", "a.wav"],
     ["export", "--out", "t.json", "--model", "m"],
     ["export", "--out", "t.json", "--from-video", "a.mp4", "--format", "bvh"],
+    ["stream", "--rate", "100"],
+    ["stream", "--channels", "9"],
+    ["stream", "--format", "mp3"],
+    ["stream", "--gain-db", "nan"],
+    ["stream", "--gain-db", "90"],
+    ["stream", "--visemes", "anime"],
+    ["stream", "--osc", "9000"],
+    ["stream", "--osc", "localhost:port"],
+    ["stream", "--token", "t"],
+    ["stream", "--target", "a.mp4"],
+    ["stream", "--microphone", "--rate", "16000"],
+    ["stream", "--listen", "here"],
+    ["stream", "--listen", "127.0.0.1:65536"],
+    ["stream", "--listen", "0", "--points"],
+    ["stream", "--listen", "0", "--microphone"],
+    ["stream", "--listen", "0", "--bank", "b.mp4"],
     ["render", "--bogus"],
     ["dance"],
 ]
@@ -174,6 +206,33 @@ def test_usage_errors_exit_2_and_touch_nothing(
     assert done.stderr.strip()
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_model_that_hears_the_whole_clip_does_not_stream(run: CliRunner, tmp_path: Path, listens: bool) -> None:
+    base = load_model()
+    LipSync(replace(base.config, lookahead_ms=None, delay_steps=0)).save(tmp_path / "whole")
+    done = run.invoke(cli.app, ["stream", "--model", str(tmp_path / "whole"), *(["--listen", "0"] if listens else [])])
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert f"{tmp_path / 'whole'} hears the whole clip" in done.stderr
+    assert "--direction both" in done.stderr
+
+
+def test_a_microphone_needs_portaudio(run: CliRunner) -> None:
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        done = run.invoke(cli.app, ["stream", "--microphone"])
+        assert (done.exit_code, done.stdout) == (4, "")
+        assert "apt install libportaudio2" in done.stderr
+    else:
+        pytest.skip("PortAudio is installed here")
+
+
+def test_osc_to_nobody(run: CliRunner) -> None:
+    done = run.invoke(cli.app, ["stream", "--osc", "nowhere.invalid:9000"])
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "nowhere.invalid" in done.stderr
 
 
 def test_debugging_shows_the_traceback(run: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,185 @@
+"""A server of live mouths in this process: pictures, slow readers, and who asks for its work to be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Callable, Coroutine, Iterator
+from fractions import Fraction
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from lipwright.data.errors import InputError
+from lipwright.data.mouth import Speaker, aperture
+from lipwright.pipeline.live_client import MOST_FRAMES, MOST_STEPS, STEPS_A_MESSAGE
+from lipwright.pipeline.server import LiveServer
+from lipwright.pipeline.stream import LiveSteps
+
+SIDE = 256
+RATE = Fraction(25)
+
+
+class Noise:
+    """Paints noise that is as bright as the mouth is open: a picture of it is large, and says what it is of."""
+
+    rate, size = RATE, (SIDE, SIDE)
+
+    def __init__(self, speaker: Speaker) -> None:
+        self.speaker, self.open, self.finished, self.closed = speaker, 0, 0, 0
+
+    def session(self) -> NoiseSession:
+        self.open += 1
+        return NoiseSession(self)
+
+
+class NoiseSession:
+    def __init__(self, painter: Noise) -> None:
+        self._painter, self._rng, self._next = painter, np.random.default_rng(0), 0
+
+    def push(self, steps: LiveSteps) -> Iterator[tuple[float, np.ndarray]]:
+        for time_s, opening in zip(steps.times_s, steps.aperture, strict=True):
+            if time_s >= self._next / RATE - 1e-9:
+                noise = self._rng.integers(-40, 40, (SIDE, SIDE, 3))
+                yield float(time_s), np.clip(128 + 200 * opening + noise, 0, 255).astype(np.uint8)
+                self._next += 1
+
+    def finish(self) -> Iterator[tuple[float, np.ndarray]]:
+        yield float(self._next / RATE), np.zeros((SIDE, SIDE, 3), np.uint8)
+        self._painter.finished += 1
+
+    def close(self) -> None:
+        self._painter.closed += 1
+
+
+@pytest.fixture
+def painter(resting: np.ndarray) -> Noise:
+    return Noise(Speaker(resting, 0.2))
+
+
+def served(server: LiveServer, visit: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+    """Serve while somebody visits."""
+
+    async def serve() -> None:
+        async with server.open() as url:
+            await visit(f"ws://{urlsplit(url).netloc}/live")
+
+    asyncio.run(asyncio.wait_for(serve(), 120))
+
+
+async def begin(client: ClientConnection, **wish: Any) -> dict[str, Any]:
+    await client.send(json.dumps(wish))
+    return json.loads(await client.recv())
+
+
+def s16le(samples: np.ndarray) -> bytes:
+    return np.round(32767 * samples).astype("<i2").tobytes()
+
+
+def test_pictures_come_with_their_times(painter: Noise, babble: Callable[..., np.ndarray]) -> None:
+    rows: list[dict[str, Any]] = []
+    pictures: list[tuple[float, np.ndarray]] = []
+
+    async def visit(url: str) -> None:
+        async with connect(url, max_size=None) as client:
+            ready = await begin(client, rate=16000, face=True)
+            assert ready["face"] == {"width": SIDE, "height": SIDE, "rate": 25.0}
+            assert ready["speaker"]["scale"] == 0.2
+            assert ready["speaker"]["neutral_aperture"] == pytest.approx(aperture(painter.speaker.neutral), abs=1e-5)
+            await client.send(s16le(babble(3.0)))
+            await client.send('{"end": true}')
+            async for message in client:
+                if isinstance(message, bytes):
+                    bgr = cv2.imdecode(np.frombuffer(message[8:], np.uint8), cv2.IMREAD_COLOR)
+                    pictures.append((struct.unpack("<d", message[:8])[0], bgr))
+                elif "end" not in (said := json.loads(message)):
+                    rows.extend(said["steps"])
+                else:
+                    assert said == {"end": True, "steps": 301, "dropped_steps": 0, "dropped_frames": 0}
+        async with connect(url) as other:
+            assert (await begin(other, rate=16000))["face"] is None
+
+    served(LiveServer(port=0, gain_db=3.0, face=painter), visit)
+    assert [row["t"] for row in rows] == [round(k / 100, 2) for k in range(301)]
+    *painted, (_, last) = pictures
+    assert [time_s for time_s, _ in painted] == pytest.approx(np.arange(76) / 25)
+    assert last.max() < 10  # what a face says at the end is sent, too
+    openings = [rows[round(100 * time_s)]["aperture"] for time_s, _ in painted]
+    assert np.corrcoef(openings, [bgr.mean() for _, bgr in painted])[0, 1] > 0.95
+    assert (painter.open, painter.closed) == (1, 1)  # who does not ask for a face has none
+
+
+def test_a_slow_reader_misses_pictures_then_steps_and_is_told(painter: Noise, babble: Callable[..., np.ndarray]) -> None:
+    length_s = 60
+    frames, steps, end = 0, list[dict[str, Any]](), dict[str, Any]()
+
+    async def visit(url: str) -> None:
+        nonlocal frames, end
+        async with connect(url, max_size=None) as client:
+            await begin(client, rate=16000, face=True, points=True)
+            for _ in range(length_s // 10):
+                await client.send(s16le(babble(10.0)))
+            await client.send('{"end": true}')
+            while not painter.finished:  # the server has heard it all; nothing has been read
+                await asyncio.sleep(0.05)
+            async for message in client:
+                if isinstance(message, bytes):
+                    frames += 1
+                elif "end" in (said := json.loads(message)):
+                    end = said
+                else:
+                    assert len(said["steps"]) <= STEPS_A_MESSAGE
+                    steps.extend(said["steps"])
+
+    served(LiveServer(port=0, gain_db=3.0, face=painter), visit)
+    assert end["steps"] == 100 * length_s + 1
+    assert end["dropped_steps"] == end["steps"] - len(steps) > 0
+    assert end["dropped_frames"] == 25 * length_s + 2 - frames > MOST_FRAMES
+    times = [row["t"] for row in steps]
+    assert times == sorted(times)
+    assert times[-MOST_STEPS:] == [round(k / 100, 2) for k in range(end["steps"] - MOST_STEPS, end["steps"])]
+
+
+def test_a_client_that_goes_away_half_way_ends_its_work(painter: Noise, babble: Callable[..., np.ndarray]) -> None:
+    async def visit(url: str) -> None:
+        client = await connect(url, max_size=None)
+        await begin(client, rate=16000, face=True)
+        for _ in range(4):
+            await client.send(s16le(babble(30.0)))
+        client.transport.abort()
+        until = asyncio.get_running_loop().time() + 60
+        while not painter.closed:
+            assert asyncio.get_running_loop().time() < until
+            await asyncio.sleep(0.02)
+
+    served(LiveServer(port=0, gain_db=3.0, face=painter), visit)
+    assert (painter.open, painter.closed) == (1, 1)
+
+
+def test_a_face_that_fails_is_told_in_words(painter: Noise, babble: Callable[..., np.ndarray], caplog: Any) -> None:
+    class Broken(NoiseSession):
+        def push(self, steps: LiveSteps) -> Iterator[tuple[float, np.ndarray]]:
+            raise InputError("the target's file is gone")
+
+    painter.session = lambda: Broken(painter)  # type: ignore[method-assign]
+
+    async def visit(url: str) -> None:
+        async with connect(url, max_size=None) as client:
+            await begin(client, rate=16000, face=True)
+            await client.send(s16le(babble(2.0)))
+            said = {}
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    said = json.loads(await client.recv())
+            assert said == {"error": "the target's file is gone"}
+            assert client.close_code == 1011
+
+    served(LiveServer(port=0, face=painter), visit)
+    assert painter.closed == 1
+    assert "a client's work ended" in caplog.text
