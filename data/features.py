@@ -56,6 +56,10 @@ class FeatureSettings:
         """How far after its own time a step hears."""
         return self.window_ms / 2
 
+    def gain_db(self, loud_db: float) -> float:
+        """Return the gain that brings loud moments of this level to `level_db`, as far as that is allowed."""
+        return min(self.level_db - loud_db, self.most_gain_db)
+
     @classmethod
     def from_dict(cls, stated: Mapping[str, Any]) -> FeatureSettings:
         """Read settings that `to_dict` wrote; `ValueError` if this Lipwright cannot compute such features."""
@@ -101,7 +105,7 @@ def _energy_db(samples: np.ndarray, length: int) -> np.ndarray:
 def gain_for(samples: Speech, settings: FeatureSettings) -> float:
     """Return the factor that brings a clip to the common level, at most `settings.most_gain_db`."""
     loud_db = float(np.percentile(frame_energy_db(samples, settings), 95))
-    return float(10 ** (min(settings.level_db - loud_db, settings.most_gain_db) / 20))
+    return float(10 ** (settings.gain_db(loud_db) / 20))
 
 
 def compute_features(

@@ -21,6 +21,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.format import formats_available
 
 from lipwright.data.errors import MediaError
 
@@ -198,8 +199,6 @@ REFERRING = frozenset(
 @cache
 def _read_formats() -> str:
     """Return the formats that are read: all that FFmpeg knows but those that name what else to open."""
-    from av.format import formats_available
-
     return ",".join(sorted(formats_available - REFERRING))
 
 

@@ -8,16 +8,18 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, fields
-from fractions import Fraction
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.features import STEP_HZ
-from lipwright.data.mouth import Speaker, aperture
+from lipwright.data.mouth import aperture
 from lipwright.data.pcm import Form, PcmReader
 from lipwright.pipeline.stream import LiveMouth, LiveSteps
+
+if TYPE_CHECKING:
+    from lipwright.pipeline.render.live import LiveFace
 
 PART = SAMPLE_RATE_HZ // 4
 """Samples that are worked on together: what comes of them is sent, and a client who is gone is noticed."""
@@ -32,38 +34,6 @@ JPEG_QUALITY = 85
 
 class BadRequest(Exception):
     """A client asked for what there is not."""
-
-
-class Painting(Protocol):
-    """The face of one client."""
-
-    def push(self, steps: LiveSteps) -> Iterator[tuple[float, np.ndarray]]:
-        """Take the next steps; yield the pictures that are due, BGR (H, W, 3) uint8, and their times, s."""
-
-    def finish(self) -> Iterator[tuple[float, np.ndarray]]:
-        """Yield the last pictures: no more steps come."""
-
-    def close(self) -> None:
-        """Be done."""
-
-
-class Painter(Protocol):
-    """A face that mouths are painted on (`lipwright.pipeline.render.live.LiveFace`)."""
-
-    @property
-    def speaker(self) -> Speaker:
-        """Whose mouth it is."""
-
-    @property
-    def rate(self) -> Fraction:
-        """Pictures a second."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the picture, pixels."""
-
-    def session(self) -> Painting:
-        """Begin for one client."""
 
 
 @dataclass(frozen=True)
@@ -128,24 +98,24 @@ class Session:
         What it wants.
     mouth
         Its own.
-    painter
-        Who paints, if anybody does.
+    face
+        That mouths are painted on, if there is one.
     """
 
-    def __init__(self, wish: Wish, mouth: LiveMouth, painter: Painter | None) -> None:
+    def __init__(self, wish: Wish, mouth: LiveMouth, face: LiveFace | None) -> None:
         self._wish, self._mouth, self._reader = wish, mouth, wish.reader()
-        self._painter = painter if wish.face else None
-        self._painting = self._painter.session() if self._painter else None
+        self._face = face if wish.face else None
+        self._painting = self._face.session() if self._face else None
 
     def ready(self) -> dict[str, Any]:
         """Say what will be sent."""
-        speaker, painter = self._mouth.speaker, self._painter
+        speaker, face = self._mouth.speaker, self._face
         return {
             "ready": True,
             "step_hz": STEP_HZ,
             "lookahead_ms": round(1000 * self._mouth.lookahead_s),
             "speaker": {"neutral_aperture": round(float(aperture(speaker.neutral)), 5), "scale": speaker.scale},
-            "face": painter and {"width": painter.size[0], "height": painter.size[1], "rate": float(painter.rate)},
+            "face": face and {"width": face.size[0], "height": face.size[1], "rate": float(face.rate)},
         }
 
     def hear(self, data: bytes) -> Iterator[Rows | bytes]:

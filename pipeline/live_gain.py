@@ -51,8 +51,7 @@ class LiveGain:
         heard_db = np.array(self._levels_db)
         speech_db = heard_db[loud_enough(heard_db)]
         if len(speech_db):
-            loud_db = float(np.percentile(speech_db, 95))
-            self.gain_db = min(self._settings.level_db - loud_db, self._settings.most_gain_db)
+            self.gain_db = self._settings.gain_db(float(np.percentile(speech_db, 95)))
         self.is_known = len(speech_db) >= SPEECH_S * STEP_HZ
         if self.is_known:
             log.info("the gain is %.1f dB from now on", self.gain_db)

@@ -19,7 +19,7 @@ from lipwright.data.writer import VideoWriter
 from lipwright.pipeline.excerpts import SPEECH_DB, loudness_of
 from lipwright.pipeline.provenance import synthetic_tags
 from lipwright.pipeline.render.bank import Bank
-from lipwright.pipeline.render.views import BLUE, ORANGE, draw_lips
+from lipwright.pipeline.render.views import BLUE, ORANGE, cut_square, draw_lips
 from lipwright.pipeline.result import Shown, results
 
 MOMENT_S = 3
@@ -118,14 +118,14 @@ def film(moment: Moment, bank: Bank) -> bytes:
     """
     media, track, rows = moment.media, moment.track, moment.rows
     video = media.need_video()
-    box, words, size = _box(track, rows), _words(), (len(PANELS) * PANEL_PX, PANEL_PX + STRIP_PX)
+    square, words, size = _square(track, rows), _words(), (len(PANELS) * PANEL_PX, PANEL_PX + STRIP_PX)
     encoding = replace(Encoding.like(video, codec="h264", crf=FILM_CRF), width=size[0], height=size[1])
     begin = int(track.pts[rows[0]]) * video.time_base - media.zero
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "moment.mp4"
         with VideoWriter(path, encoding, audio=media, audio_span_s=(begin, begin + MOMENT_S), tags=synthetic_tags()) as writer:
             for shown in results(media, track, bank, moment.said, rows):
-                panels = [_cut(picture, box) for picture in _views(shown, moment)]
+                panels = [cut_square(picture, *square, PANEL_PX) for picture in _views(shown, moment)]
                 abreast = (np.hstack(planes) for planes in zip(*(vars(panel).values() for panel in panels), strict=True))
                 heads = vars(words).values()  # above: players lay their controls over the foot
                 writer.write(Yuv(*map(np.vstack, zip(heads, abreast, strict=True))), shown.time - begin)
@@ -145,8 +145,8 @@ def _views(shown: Shown, moment: Moment) -> Iterator[Yuv]:
     yield drawn
 
 
-def _box(track: FaceTrack, rows: np.ndarray) -> tuple[int, int, int, int]:
-    """Return a square round the face through all the frames, even, inside the picture: left, top, right, bottom."""
+def _square(track: FaceTrack, rows: np.ndarray) -> tuple[int, int, int]:
+    """Return a square round the face through all the frames, inside the picture: left, top and edge, even."""
     points = np.concatenate([track.points[rows[k : k + 50]][..., :2] for k in range(0, len(rows), 50)])
     low, high = np.nanmin(points, (0, 1)), np.nanmax(points, (0, 1))
     limit = np.array([track.width, track.height]) // 2 * 2
@@ -154,17 +154,7 @@ def _box(track: FaceTrack, rows: np.ndarray) -> tuple[int, int, int, int]:
     corner = (low + high) / 2 - half
     corner[1] = max(corner[1], high[1] + BELOW * half - 2 * half)  # of a face that fills the picture rather the chin
     left, top = np.clip(corner, 0, limit - 2 * half).astype(int) // 2 * 2
-    return int(left), int(top), int(left) + 2 * half, int(top) + 2 * half
-
-
-def _cut(picture: Yuv, box: tuple[int, int, int, int]) -> Yuv:
-    left, top, right, bottom = box
-    how = cv2.INTER_AREA if right - left > PANEL_PX else cv2.INTER_CUBIC
-    planes = []
-    for plane, step in zip(vars(picture).values(), (1, 2, 2), strict=True):
-        part = plane[top // step : bottom // step, left // step : right // step]
-        planes.append(cv2.resize(part, (PANEL_PX // step, PANEL_PX // step), interpolation=how))
-    return Yuv(*planes)
+    return int(left), int(top), 2 * half
 
 
 def _words() -> Yuv:

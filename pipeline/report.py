@@ -88,10 +88,6 @@ def _share(part: float, of: float) -> str:
     return f"{part / of:.1%}" if of else "–"
 
 
-def _name(row: Row) -> str:
-    return file_name(row["path"])
-
-
 def _why(row: Row) -> str:
     return escape(why(row))
 
@@ -158,7 +154,8 @@ def _rejected(rejected: Sequence[Row]) -> str:
     if not rejected:
         return ""
     rows = "".join(
-        f'<tr><td class="name">{_name(row)}</td><td class="why">{_why(row)}</td></tr>\n' for row in rejected[:MOST_ROWS]
+        f'<tr><td class="name">{file_name(row["path"])}</td><td class="why">{_why(row)}</td></tr>\n'
+        for row in rejected[:MOST_ROWS]
     )
     note = "Videos of which nothing can be used. Their time is not in the numbers above."
     table = f"<table><thead><tr><th>Video</th><th>Why</th></tr></thead>\n<tbody>{rows}</tbody></table>"
@@ -170,7 +167,7 @@ def _stills(title: str, note: str, stills: Sequence[Still]) -> str:
         return ""
     figures = "\n".join(
         f'<figure><img src="{s.uri}" width="{s.width}" height="{s.height}" alt="">'
-        f"<figcaption>{_name(s.row)}<br>{span(s.row)}"
+        f"<figcaption>{file_name(s.row['path'])}<br>{span(s.row)}"
         + (f"<br>{_chip(s.row['reason'] if s.row['start_s'] is not None else '')}{_why(s.row)}" if s.row["reason"] else "")
         + "</figcaption></figure>"
         for s in stills
@@ -185,7 +182,7 @@ def _samples(corpus: Corpus) -> str:
     figures = "\n".join(
         f'<figure class="sample" data-seconds="{len(s.opening) / STEP_HZ}">'
         f"{course({'kept': s.opening}, s.valid, 1 / STEP_HZ, loudness=s.loudness, what='opening of the mouth')}"
-        f'<audio controls preload="metadata" src="{s.uri}"></audio><figcaption>{_name(s.row)}, '
+        f'<audio controls preload="metadata" src="{s.uri}"></audio><figcaption>{file_name(s.row["path"])}, '
         f"{span(s.row | {'start_s': s.start_s, 'end_s': s.start_s + len(s.opening) / STEP_HZ})}</figcaption></figure>"
         for s in samples
     )
@@ -251,7 +248,8 @@ def _source(rows: list[Row]) -> str:
     ]
     reasons = ", ".join(f"{_chip(reason)}{escape(reason)} {time_of(length)}" for reason, length in by_reason(left))
     return (
-        f'<tbody><tr><td class="name">{_name(first)}</td><td data-of="speaker"><bdi>{escape(first["speaker"])}</bdi></td>'
+        f'<tbody><tr><td class="name">{file_name(first["path"])}</td>'
+        f'<td data-of="speaker"><bdi>{escape(first["speaker"])}</bdi></td>'
         + "".join(f'<td class="n" data-of="{of}">{value}</td>' for of, value in cells)
         + f'</tr><tr><td class="strip" colspan="7">{strip(stretches, whole_s)}'
         f"<small><span>{reasons or 'all of it kept'}</span><span>{time_of(whole_s)}</span></small></td></tr></tbody>\n"

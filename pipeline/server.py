@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.pipeline.errors import in_words
-from lipwright.pipeline.live_client import BadRequest, Outbox, Painter, Session, Wish
+from lipwright.pipeline.live_client import BadRequest, Outbox, Session, Wish
 from lipwright.pipeline.page import live_page
 from lipwright.pipeline.stream import LiveMouth
 from lipwright.pipeline.visemes import RHUBARB, VisemeSet
@@ -32,6 +32,8 @@ from lipwright.pipeline.visemes import RHUBARB, VisemeSet
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
+
+    from lipwright.pipeline.render.live import LiveFace
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ class LiveServer:
         gain_db: float | None = None,
         visemes: VisemeSet | None = RHUBARB,
         device: str = "cpu",
-        face: Painter | None = None,
+        face: LiveFace | None = None,
     ) -> None:
         try:
             import websockets  # noqa: F401
@@ -108,9 +110,8 @@ class LiveServer:
         self._host, self._port, self._face = host, port, face
         self.token = token or (None if _is_loopback(host) else secrets.token_urlsafe(16))
         mouth = LiveMouth(model, visemes=visemes, device=device)
-        mouth.push(
-            np.zeros(SAMPLE_RATE_HZ // 2, np.float32)
-        )  # what is compiled at its first use is compiled before a client waits
+        # What is compiled at its first use is compiled before a client waits.
+        mouth.push(np.zeros(SAMPLE_RATE_HZ // 2, np.float32))
         self._new_mouth = partial(LiveMouth, mouth.lipsync, gain_db=gain_db, speaker=face.speaker if face else None)
         self._visemes = visemes
         self._clients = 0

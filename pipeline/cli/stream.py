@@ -167,10 +167,12 @@ def _steps(mouth: LiveMouth, reader: PcmReader, blocks: Iterable[bytes]) -> Iter
 
 def _print(every: Iterable[LiveSteps], mouth: LiveMouth, sender: OscSender | None, points: bool, as_json: bool) -> None:
     """Print steps as they come; whoever reads may stop when they have seen enough."""
+    from lipwright.data.features import STEP_HZ
+
     before, after = (",\n", "") if as_json else ("", "\n")
     try:
         if as_json:
-            head = {"step_hz": 100, "lookahead_ms": round(1000 * mouth.lookahead_s), "scale": mouth.speaker.scale}
+            head = {"step_hz": STEP_HZ, "lookahead_ms": round(1000 * mouth.lookahead_s), "scale": mouth.speaker.scale}
             _write(f'{json.dumps(head)[:-1]}, "steps": [\n')
         try:
             for k, steps in enumerate(steps for steps in every if len(steps.times_s)):

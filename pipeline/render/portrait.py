@@ -5,16 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from lipwright.data import cache
 from lipwright.data.encoder import Encoding
 from lipwright.data.faces import height_px
 from lipwright.data.landmarks import FaceTrack
-from lipwright.data.media import Media, Yuv, read_frames
+from lipwright.data.media import Media, read_frames
 from lipwright.data.writer import VideoWriter
 from lipwright.pipeline.progress import Progress
+from lipwright.pipeline.render.views import cut_square
 
 PORTRAIT_VERSION = "1"
 """Part of a copy's name: raised when the same video would be copied otherwise."""
@@ -47,7 +47,7 @@ def portrait_of(media: Media, track: FaceTrack, sha256: str, side: int, progress
     encoding = Encoding(size, size, video.time_base, video.average_rate, video.colour, crf=CRF)
     with VideoWriter(path, encoding) as writer:
         for frame in read_frames(media):
-            writer.write(_square(frame.yuv(), left, top, edge, size), frame.time)
+            writer.write(cut_square(frame.yuv(), left, top, edge, size), frame.time)
             if progress:
                 progress("copy portrait", frame.index + 1, len(track.pts))
     cache.prune("portraits")
@@ -65,12 +65,3 @@ def head_square(track: FaceTrack, side: int) -> tuple[int, int, int]:
     middle = np.median((points.min(1) + points.max(1)) / 2, 0)
     left, top = np.clip(middle - edge / 2, 0, (track.width - edge, track.height - edge)).astype(int) // 2 * 2
     return int(left), int(top), edge
-
-
-def _square(picture: Yuv, left: int, top: int, edge: int, size: int) -> Yuv:
-    """Cut a square out of a picture, and reduce it."""
-    planes = []
-    for plane, step in zip(vars(picture).values(), (1, 2, 2), strict=True):
-        part = plane[top // step : (top + edge) // step, left // step : (left + edge) // step]
-        planes.append(cv2.resize(part, (size // step, size // step), interpolation=cv2.INTER_AREA))
-    return Yuv(*planes)

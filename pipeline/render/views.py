@@ -86,6 +86,16 @@ def _label(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     return plate, ink.astype(np.float32) / 255
 
 
+def cut_square(picture: Yuv, left: int, top: int, edge: int, size: int) -> Yuv:
+    """Return a square of a picture, enlarged or reduced to another edge; all of them even, pixels."""
+    how = cv2.INTER_AREA if edge > size else cv2.INTER_CUBIC
+    planes = []
+    for plane, step in zip(vars(picture).values(), (1, 2, 2), strict=True):
+        part = plane[top // step : (top + edge) // step, left // step : (left + edge) // step]
+        planes.append(cv2.resize(part, (size // step, size // step), interpolation=how))
+    return Yuv(*planes)
+
+
 def half_of(width: int, height: int) -> tuple[int, int]:
     """Return half a picture's width and height, even."""
     return max(2, width // 4 * 2), max(2, height // 4 * 2)
