@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright import sync_api
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the page is not tested")
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
