@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from playwright import sync_api
 
-
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
