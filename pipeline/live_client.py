@@ -1,16 +1,16 @@
-"""One client of live mouths: what it wishes, the work that is done for it, and what waits to be sent to it."""
+"""One client of live mouths: what it wishes, what it sent and waits to be heard, the work, and what waits to be sent to it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import struct
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.features import STEP_HZ
@@ -19,10 +19,16 @@ from lipwright.data.pcm import Form, PcmReader
 from lipwright.pipeline.stream import LiveMouth, LiveSteps
 
 if TYPE_CHECKING:
-    from lipwright.pipeline.render.live import LiveFace
+    from lipwright.pipeline.render.live import LiveFace, LiveFrame
 
 PART = SAMPLE_RATE_HZ // 4
 """Samples that are worked on together: what comes of them is sent, and a client who is gone is noticed."""
+
+MOST_MESSAGES, MOST_BYTES = 256, 1 << 20
+"""What a client may have sent before it is heard: then it has to wait."""
+
+LATE_S = 0.1
+"""If so much sound waits that came no faster than it was spoken, pictures are not painted."""
 
 MOST_STEPS, MOST_FRAMES = 30 * STEP_HZ, 25
 """What waits for a slow reader at most: half a minute of steps, a second of pictures."""
@@ -79,6 +85,11 @@ class Wish:
             raise BadRequest(str(error)) from None
         return wish
 
+    @property
+    def bytes_a_second(self) -> int:
+        """Return how many bytes a second of its sound takes."""
+        return self.rate * self.reader().frame_bytes
+
     def reader(self) -> PcmReader:
         """Return what reads its sound."""
         return PcmReader(self.rate, Form(self.format), self.channels)
@@ -100,12 +111,17 @@ class Session:
         Its own.
     face
         That mouths are painted on, if there is one.
+    is_late
+        Tells whether the work is behind its sound: then pictures are left out.
     """
 
-    def __init__(self, wish: Wish, mouth: LiveMouth, face: LiveFace | None) -> None:
+    def __init__(self, wish: Wish, mouth: LiveMouth, face: LiveFace | None, is_late: Callable[[], bool]) -> None:
         self._wish, self._mouth, self._reader = wish, mouth, wish.reader()
         self._face = face if wish.face else None
         self._painting = self._face.session() if self._face else None
+        self._is_late = is_late
+        self.missed_frames = 0
+        """Pictures that were left out."""
 
     def ready(self) -> dict[str, Any]:
         """Say what will be sent."""
@@ -129,7 +145,7 @@ class Session:
         yield from self._show(self._mouth.push(self._reader.finish()))
         yield from self._show(self._mouth.finish())
         if self._painting:
-            yield from map(_picture, self._painting.finish())
+            yield from self._pictures(self._painting.finish())
 
     def close(self) -> None:
         """Be done."""
@@ -141,16 +157,79 @@ class Session:
             return
         yield steps.rows(self._mouth.speaker, points=self._wish.points)
         if self._painting:
-            yield from map(_picture, self._painting.push(steps))
+            yield from self._pictures(self._painting.push(steps))
+
+    def _pictures(self, frames: Iterable[LiveFrame]) -> Iterator[bytes]:
+        for frame in frames:
+            if self._is_late():
+                self.missed_frames += 1
+            else:
+                yield _picture(frame)
 
 
-def _picture(frame: tuple[float, np.ndarray]) -> bytes:
-    """Return what is sent of a picture: its time as 8 bytes, then a JPEG."""
+def _picture(frame: LiveFrame) -> bytes:
+    """Return what is sent of a frame: its time as 8 bytes, then a JPEG."""
     import cv2
 
-    time_s, bgr = frame
-    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return struct.pack("<d", time_s) + jpeg.tobytes()
+    _, jpeg = cv2.imencode(".jpg", frame.paint(), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return struct.pack("<d", frame.time_s) + jpeg.tobytes()
+
+
+class Inbox:
+    """What a client has sent and waits to be heard, within bounds: beyond them its sender has to wait.
+
+    Parameters
+    ----------
+    bytes_a_second
+        Of its sound.
+    """
+
+    def __init__(self, bytes_a_second: int) -> None:
+        self._bytes_a_second = bytes_a_second
+        self._messages, self._bytes = deque[str | bytes](), 0
+        self._since_s, self._came = math.nan, 0  # when one first had to wait, and the bytes that have come after it
+        self._idle, self._ended = True, False
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+
+    async def put(self, message: str | bytes) -> None:
+        """Add a message, as soon as there is room."""
+        while self._messages and (len(self._messages) >= MOST_MESSAGES or self._bytes + len(message) > MOST_BYTES):
+            self._room.clear()
+            await self._room.wait()
+        if self._idle:
+            self._idle, self._since_s, self._came = False, time.monotonic(), 0
+        else:
+            self._came += len(message)
+        self._messages.append(message)
+        self._bytes += len(message)
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._news.set()
+
+    def is_late(self) -> bool:
+        """Tell whether sound waits that came in time.
+
+        What is sent faster than it is spoken waits, too, but is not late.
+        """
+        waits_s, came_s = self._bytes / self._bytes_a_second, self._came / self._bytes_a_second
+        return waits_s > LATE_S and came_s <= time.monotonic() - self._since_s + LATE_S
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """Yield the messages to hear."""
+        while True:
+            while self._messages:
+                message = self._messages.popleft()
+                self._bytes -= len(message)
+                self._room.set()
+                yield message
+            if self._ended:
+                break
+            self._idle = True
+            self._news.clear()
+            await self._news.wait()
 
 
 class Outbox:
@@ -180,8 +259,9 @@ class Outbox:
             self._dropped_steps += 1
         self._news.set()
 
-    def end(self) -> None:
-        """Nothing more comes."""
+    def end(self, missed_frames: int = 0) -> None:
+        """Nothing more comes; so many pictures never did."""
+        self._dropped_frames += missed_frames
         self._ended = True
         self._news.set()
 

@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from lipwright.data.audio import SAMPLE_RATE_HZ
 from lipwright.data.errors import InputError, MissingPartError
 from lipwright.pipeline.errors import in_words
-from lipwright.pipeline.live_client import BadRequest, Outbox, Session, Wish
+from lipwright.pipeline.live_client import MOST_BYTES, BadRequest, Inbox, Outbox, Session, Wish
 from lipwright.pipeline.page import live_page
 from lipwright.pipeline.stream import LiveMouth
 from lipwright.pipeline.visemes import RHUBARB, VisemeSet
@@ -39,17 +39,14 @@ log = logging.getLogger(__name__)
 
 MOST_CLIENTS = 8
 
-MOST_BYTES = 1 << 20
-"""Of a client's message."""
-
-MOST_WAITING = 4
-"""Messages of a client that wait to be heard: then its sender has to wait."""
-
 FIRST_S = 10.0
 """A client says what it wants within so much."""
 
-PING_S = 20.0
-"""A client is asked so often whether it is still there, and has as long to answer."""
+SILENT_S = 20.0
+"""A client of whom nothing came for so long is asked whether it is still there, and has as long to answer."""
+
+UNREAD_S = 60.0
+"""A client who reads nothing for so long is given up."""
 
 BAD_REQUEST, UNEXPECTED, TOO_MANY = 1008, 1011, 1013
 """Codes that a WebSocket is closed with, RFC 6455 and IANA's registry."""
@@ -140,10 +137,9 @@ class LiveServer:
                 process_request=self._admit,
                 compression=None,  # pictures are compressed, steps are small
                 max_size=MOST_BYTES,
-                max_queue=MOST_WAITING,
+                max_queue=1,  # an inbox holds what waits
                 open_timeout=FIRST_S,
-                ping_interval=PING_S,
-                ping_timeout=PING_S,
+                ping_interval=None,  # `_receive` asks: an answer may stand behind much sound
                 server_header=None,
                 logger=_quiet(),
             )
@@ -211,30 +207,33 @@ class LiveServer:
                 f"nothing was said within {FIRST_S:.0f} s: the first message says what is sent and wanted"
             ) from None
         wish, run = Wish.read(first), partial(asyncio.get_running_loop().run_in_executor, thread)
-        session = await run(self._session, wish)
-        outbox = Outbox()
-        sender = asyncio.create_task(_send(connection, outbox))
+        inbox, outbox = Inbox(wish.bytes_a_second), Outbox()
+        session = await run(self._session, wish, inbox)
+        receiver, sender = asyncio.create_task(_receive(connection, inbox)), asyncio.create_task(_send(connection, outbox))
         try:
             await connection.send(json.dumps(session.ready()))
-            async for message in connection:
+            async for message in inbox:
                 if isinstance(message, str):
                     _must_be_end(message)
                     await self._work(connection, run, session.finish(), outbox)
                     break
                 await self._work(connection, run, session.hear(message), outbox)
             else:
+                log.info("a client went away")
                 return
-            outbox.end()
+            outbox.end(session.missed_frames)
             await sender
             await connection.close()
         finally:
+            receiver.cancel()
             sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            await asyncio.gather(receiver, sender, return_exceptions=True)
             await run(session.close)
 
-    def _session(self, wish: Wish) -> Session:
+    def _session(self, wish: Wish, inbox: Inbox) -> Session:
         visemes = self._visemes if wish.visemes else None
-        return Session(wish, self._new_mouth(blendshapes=wish.blendshapes, visemes=visemes), self._face)
+        mouth = self._new_mouth(blendshapes=wish.blendshapes, visemes=visemes)
+        return Session(wish, mouth, self._face, inbox.is_late)
 
     async def _work(self, connection: ServerConnection, run: Any, said: Iterator[Any], outbox: Outbox) -> None:
         """Put what a session says into the outbox, as long as the client is there."""
@@ -244,19 +243,45 @@ class LiveServer:
             outbox.put(item)
 
 
+async def _receive(connection: ServerConnection, inbox: Inbox) -> None:
+    """Take what comes, until the client goes away, or cannot be heard of any more."""
+    from websockets.exceptions import ConnectionClosed
+
+    answer: asyncio.Future[float] | None = None  # to the question whether it is still there
+    with suppress(ConnectionClosed):
+        while True:
+            try:
+                message = await asyncio.wait_for(connection.recv(), SILENT_S)
+            except TimeoutError:
+                if answer and not answer.done():
+                    await connection.close(UNEXPECTED, f"nothing came for {2 * SILENT_S:.0f} s")
+                    break
+                answer = asyncio.ensure_future(await connection.ping())
+            else:
+                answer = None
+                await inbox.put(message)
+    inbox.end()
+
+
 async def _send(connection: ServerConnection, outbox: Outbox) -> None:
     async for message in outbox:
-        await connection.send(message)
+        await _put(connection, message)
+
+
+async def _put(connection: ServerConnection, message: str | bytes) -> None:
+    """Send a message; give up a client who does not read."""
+    try:
+        await asyncio.wait_for(connection.send(message), UNREAD_S)
+    except TimeoutError:
+        connection.transport.abort()
 
 
 async def _refuse(connection: ServerConnection, code: int, words: str) -> None:
     from websockets.exceptions import ConnectionClosed
 
-    try:
-        await connection.send(json.dumps({"error": words}))
+    with suppress(ConnectionClosed):
+        await _put(connection, json.dumps({"error": words}))
         await connection.close(code)
-    except ConnectionClosed:
-        pass
 
 
 def _must_be_end(message: str) -> None:

@@ -7,9 +7,10 @@ and shared by all who are served. A frame then costs its painting alone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -115,8 +116,8 @@ class LiveFace:
     --------
     >>> face = LiveFace("interview.mp4")
     >>> mouth, session = LiveMouth(speaker=face.speaker), face.session()
-    >>> for time_s, picture in session.push(mouth.push(samples)):
-    ...     cv2.imshow("face", picture)
+    >>> for frame in session.push(mouth.push(samples)):
+    ...     cv2.imshow("face", frame.paint())
     """
 
     rate = RATE
@@ -143,6 +144,22 @@ class LiveFace:
         return FaceSession(self._loop)
 
 
+@dataclass(frozen=True)
+class LiveFrame:
+    """A frame that can be shown. Whoever is late does not paint it, which saves the most of its cost.
+
+    Attributes
+    ----------
+    time_s : float
+        When it belongs, on the sound's clock, s.
+    paint : callable
+        Returns the picture: BGR, (H, W, 3) uint8.
+    """
+
+    time_s: float
+    paint: Callable[[], np.ndarray]
+
+
 class FaceSession:
     """A face that says one listener's sound: made by `LiveFace.session`."""
 
@@ -154,7 +171,7 @@ class FaceSession:
         self._next = 0  # frame
         self._asked: deque[np.ndarray] = deque()  # mouths of the last frames before it: their windows are not chosen yet
 
-    def push(self, steps: LiveSteps) -> Iterator[tuple[float, np.ndarray]]:
+    def push(self, steps: LiveSteps) -> Iterator[LiveFrame]:
         """Hear the next mouths.
 
         Parameters
@@ -164,29 +181,28 @@ class FaceSession:
 
         Returns
         -------
-        iterator of (float, ndarray)
-            The frames that can be shown now, each painted when it is asked for: its time on the sound's clock, s, and the
-            picture, BGR, (H, W, 3) uint8. They are `AHEAD` frames behind the steps.
+        iterator of LiveFrame
+            The frames that can be shown now. They are `AHEAD` frames behind the steps.
         """
         self._times_s = np.concatenate([self._times_s, steps.times_s])
         self._xyz = np.concatenate([self._xyz, steps.xyz])
         return self._due()
 
-    def finish(self) -> Iterator[tuple[float, np.ndarray]]:
+    def finish(self) -> Iterator[LiveFrame]:
         """Hear that nothing more comes: return the last frames, as `push` does. In the end the mouth is at rest."""
         if len(self._times_s):
             share = np.linspace(0, 1, round(CLOSING_S * STEP_HZ))[1:]
             times_s = self._times_s[-1] + np.arange(1, len(share) + 1) / STEP_HZ
             last, rest = self._xyz[-1], self._loop.speaker.neutral
             yield from self.push(LiveSteps(times_s, (last + share[:, None, None] * (rest - last)).astype(np.float32)))
-        yield from self._painted(self._chooser.finish())
+        yield from self._shown(self._chooser.finish())
 
     def close(self) -> None:
         """Let go of what is held for this listener."""
         self._asked.clear()
         self._times_s, self._xyz = self._times_s[:0], self._xyz[:0]
 
-    def _due(self) -> Iterator[tuple[float, np.ndarray]]:
+    def _due(self) -> Iterator[LiveFrame]:
         while len(self._times_s) and (time_s := float(self._next / RATE)) <= self._times_s[-1] + TOLERANCE_S:
             known = np.ones(len(self._times_s), bool)
             mouth, valid = interpolate(self._times_s, self._xyz, known, np.array([time_s]))
@@ -198,14 +214,16 @@ class FaceSession:
             self._times_s, self._xyz = self._times_s[~passed], self._xyz[~passed]
             with self._threads.limit(limits=1):
                 joined = self._chooser.push(asked, canvas.pose[at], bool(valid[0] and canvas.strength[at[0]] > 0))
-            yield from self._painted(joined)
+            yield from self._shown(joined)
 
-    def _painted(self, joined: list[Joined | None]) -> Iterator[tuple[float, np.ndarray]]:
+    def _shown(self, joined: list[Joined | None]) -> Iterator[LiveFrame]:
         for windows in joined:
             number = self._next - len(self._asked)
-            with self._threads.limit(limits=1):
-                picture = self._loop.paint(number, self._asked.popleft(), windows)
-            yield float(number / RATE), picture
+            yield LiveFrame(float(number / RATE), partial(self._paint, number, self._asked.popleft(), windows))
+
+    def _paint(self, number: int, mouth: np.ndarray, windows: Joined | None) -> np.ndarray:
+        with self._threads.limit(limits=1):
+            return self._loop.paint(number, mouth, windows)
 
 
 def loop_rows(track: FaceTrack, painted: np.ndarray, most: int) -> np.ndarray:

@@ -51,8 +51,8 @@ def _cut(steps: LiveSteps, count: int) -> Iterator[LiveSteps]:
 
 def _all(face: LiveFace, steps: LiveSteps, count: int) -> list[tuple[float, np.ndarray]]:
     session = face.session()
-    shown = [frame for part in _cut(steps, count) for frame in session.push(part)]
-    return shown + list(session.finish())
+    shown = [(frame.time_s, frame.paint()) for part in _cut(steps, count) for frame in session.push(part)]
+    return shown + [(frame.time_s, frame.paint()) for frame in session.finish()]
 
 
 def _same(a: Joined | None, b: Joined | None) -> bool:
@@ -69,10 +69,19 @@ def test_frames_come_in_time_however_steps_are_cut(face: LiveFace, said: LiveSte
     assert {picture.shape for _, picture in one} == {(*face.size[::-1], 3)}
 
 
+def test_frames_that_nobody_paints_change_nothing(face: LiveFace, said: LiveSteps) -> None:
+    session, painted = face.session(), {}
+    for part in _cut(said, 3):
+        painted |= {frame.time_s: frame.paint() for frame in session.push(part) if round(frame.time_s * 25) % 7 == 0}
+    every = dict(_all(face, said, 3))
+    assert len(painted) == 11
+    assert all(np.array_equal(picture, every[time_s]) for time_s, picture in painted.items())
+
+
 def test_a_frame_is_behind_its_step_by_the_look_ahead(face: LiveFace, said: LiveSteps) -> None:
     session = face.session()
     for part in _cut(said, 4):
-        late = [part.times_s[-1] - time for time, _ in session.push(part)]
+        late = [part.times_s[-1] - frame.time_s for frame in session.push(part)]
         assert all(AHEAD / 25 <= each < AHEAD / 25 + 0.04 for each in late)
 
 
@@ -84,7 +93,7 @@ def test_what_is_painted_is_what_a_render_paints_where_no_choice_is_left(
     face = LiveFace(talk.path)
     session = face.session()
     assert not any(list(session.push(part)) for part in _cut(said, 3))
-    shown = [picture for _, picture in session._painted(session._chooser.finish())]  # not `finish`: what closes has a say, too
+    shown = [frame.paint() for frame in session._shown(session._chooser.finish())]  # not `finish`: what closes has a say, too
     media = probe(talk.path)
     track = face_track(media)
     rows = np.array([face._loop.place(k) for k in range(75)])

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 
-from lipwright.pipeline.live_client import MOST_FRAMES, MOST_STEPS, STEPS_A_MESSAGE, BadRequest, Outbox, Wish
+from lipwright.pipeline.live_client import (
+    MOST_BYTES,
+    MOST_FRAMES,
+    MOST_MESSAGES,
+    MOST_STEPS,
+    STEPS_A_MESSAGE,
+    BadRequest,
+    Inbox,
+    Outbox,
+    Wish,
+)
 
 
 def test_all_is_optional() -> None:
@@ -106,3 +117,66 @@ def test_what_comes_is_read_as_it_comes() -> None:
         return await reading
 
     assert [json.loads(m)["steps"] for m in asyncio.run(talk())] == [rows(0, 1), rows(1, 1), rows(2, 1), 3]
+
+
+def test_sound_waits_within_bounds_and_comes_out_in_order() -> None:
+    """Whoever sends more than may wait has to wait: of many messages, and of large ones."""
+
+    async def talk(messages: list[bytes]) -> tuple[int, int]:
+        inbox, most, held, got = Inbox(32_000), 0, 0, list[str | bytes]()
+
+        async def send() -> None:
+            nonlocal most, held
+            for message in messages:
+                await inbox.put(message)
+                held += len(message)
+                most = max(most, held)
+            inbox.end()
+
+        sending = asyncio.create_task(send())
+        async for message in inbox:
+            held -= len(message)
+            got.append(message)
+            await asyncio.sleep(0)
+        await sending
+        assert got == messages
+        return most, len(got)
+
+    assert asyncio.run(talk([bytes([k]) * 300_000 for k in range(20)]))[0] <= MOST_BYTES
+    assert asyncio.run(talk([bytes([k % 256]) for k in range(3000)]))[0] <= MOST_MESSAGES + 1
+    assert asyncio.run(talk([bytes(2 * MOST_BYTES), b"x"]))[1] == 2
+    assert asyncio.run(talk([b""] * 3000))[1] == 3000
+
+
+@pytest.mark.parametrize(
+    ("pace", "heard", "late"),
+    [(1.0, 1.0, False), (1.0, 0.5, True), (1.001, 0.5, True), (20.0, 0.5, False), (1.0, 0.97, True), (0.5, 0.4, True)],
+)
+def test_work_is_late_where_sound_that_came_in_time_waits(
+    monkeypatch: pytest.MonkeyPatch, pace: float, heard: float, late: bool
+) -> None:
+    """Ten seconds of sound that comes `pace` times as fast as it was spoken, of which `heard` can be worked on in a second."""
+    clock = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    block_s = 0.02
+
+    async def talk() -> bool:
+        nonlocal clock
+        inbox, said = Inbox(32_000), 0.0
+        blocks, came = aiter(inbox), 0
+        while clock < 10:
+            while came * block_s <= clock * pace and came - said / block_s < 100:
+                await inbox.put(bytes(round(32_000 * block_s)))
+                came += 1
+            if said < came * block_s:
+                await anext(blocks)
+                said += block_s
+                clock += block_s / heard
+            else:
+                with pytest.raises(TimeoutError):  # it is waited for what comes
+                    await asyncio.wait_for(anext(blocks), 0)
+                blocks = aiter(inbox)
+                clock += block_s
+        return inbox.is_late()
+
+    assert asyncio.run(talk()) is late
