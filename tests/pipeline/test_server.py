@@ -162,6 +162,28 @@ def test_a_client_that_goes_away_half_way_ends_its_work(painter: Noise, babble: 
     assert (painter.open, painter.closed) == (1, 1)
 
 
+def test_a_client_that_reads_nothing_gives_its_place_up(
+    painter: Noise, babble: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwright.pipeline.server.PATIENCE_S", 1.0)
+
+    async def visit(url: str) -> None:
+        async with connect(url, max_size=None, max_queue=1) as client:
+            await begin(client, rate=16000, face=True, points=True)
+            sound = s16le(babble(10.0))
+            with pytest.raises(ConnectionClosed):
+                for _ in range(40):
+                    await client.send(sound)
+                await asyncio.sleep(5)
+                await client.send(sound)
+            until = asyncio.get_running_loop().time() + 30
+            while not painter.closed:
+                assert asyncio.get_running_loop().time() < until
+                await asyncio.sleep(0.02)
+
+    served(LiveServer(port=0, gain_db=3.0, face=painter), visit)
+
+
 def test_a_face_that_fails_is_told_in_words(painter: Noise, babble: Callable[..., np.ndarray], caplog: Any) -> None:
     class Broken(NoiseSession):
         def push(self, steps: LiveSteps) -> Iterator[tuple[float, np.ndarray]]:
