@@ -45,8 +45,11 @@ FIRST_S = 10.0
 SILENT_S = 20.0
 """A client of whom nothing came for so long is asked whether it is still there, and has as long to answer."""
 
-UNREAD_S = 60.0
-"""A client who reads nothing for so long is given up."""
+PATIENCE_S = 40.0
+"""A client who takes nothing of what it is sent for so long is gone: its place is for others."""
+
+FAREWELL_S = 2.0
+"""Clients have so long to say goodbye when the server ends."""
 
 BAD_REQUEST, UNEXPECTED, TOO_MANY = 1008, 1011, 1013
 """Codes that a WebSocket is closed with, RFC 6455 and IANA's registry."""
@@ -143,13 +146,17 @@ class LiveServer:
                 server_header=None,
                 logger=_quiet(),
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # no name has such letters, or so many
             raise InputError(f"cannot listen on {self._host}:{self._port}: {_why(error)}") from None
         port = next(iter(server.sockets)).getsockname()[1]
         host = f"[{self._host}]" if ":" in self._host else self._host
         with threadpool_limits(1):  # clients have a thread each
-            async with server:
+            try:
                 yield f"http://{host}:{port}/" + (f"?token={quote(self.token, safe='')}" if self.token else "")
+            finally:
+                server.close()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(server.wait_closed(), FAREWELL_S)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer what is asked over HTTP; let WebSocket clients in that may come."""
@@ -162,18 +169,20 @@ class LiveServer:
             all_of_them |= {"Content-Length": str(len(body)), "Connection": "close"}
             return Response(status.value, status.phrase, Headers(all_of_them), body)
 
-        asked = urlsplit(request.path)
-        if asked.path not in ("/", "/live"):
+        path, _, query = request.path.partition("?")
+        if path not in ("/", "/live"):
             return answer(HTTPStatus.NOT_FOUND)
+        if getattr(request, "method", "GET") != "GET":  # which an older websockets lets through alone
+            return answer(HTTPStatus.METHOD_NOT_ALLOWED, b"", Allow="GET")
         if self.token is not None:
-            given = parse_qs(asked.query).get("token", [""])[0]
+            given = parse_qs(query).get("token", [""])[0]
             if not secrets.compare_digest(given.encode(), self.token.encode()):
                 return answer(HTTPStatus.UNAUTHORIZED)
         elif not _is_loopback(_host_of("//" + _only(request, "Host"))):  # some page's own name, made to lead to this machine
             return answer(HTTPStatus.FORBIDDEN)
-        if asked.path == "/live":
+        if path == "/live":
             origin = _only(request, "Origin")
-            same = not origin or urlsplit(origin).netloc == _only(request, "Host")
+            same = not origin or origin.partition("://")[2] == _only(request, "Host")
             return None if same else answer(HTTPStatus.FORBIDDEN)
         return answer(HTTPStatus.OK, live_page(), **PAGE_HEADERS)
 
@@ -251,7 +260,8 @@ async def _receive(connection: ServerConnection, inbox: Inbox) -> None:
     with suppress(ConnectionClosed):
         while True:
             try:
-                message = await asyncio.wait_for(connection.recv(), SILENT_S)
+                async with asyncio.timeout(SILENT_S):  # `wait_for` of Python 3.11 may miss that it is cancelled
+                    message = await connection.recv()
             except TimeoutError:
                 if answer and not answer.done():
                     await connection.close(UNEXPECTED, f"nothing came for {2 * SILENT_S:.0f} s")
@@ -271,9 +281,10 @@ async def _send(connection: ServerConnection, outbox: Outbox) -> None:
 async def _put(connection: ServerConnection, message: str | bytes) -> None:
     """Send a message; give up a client who does not read."""
     try:
-        await asyncio.wait_for(connection.send(message), UNREAD_S)
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.send(message)
     except TimeoutError:
-        connection.transport.abort()
+        connection.transport.abort()  # words would have to wait as well
 
 
 async def _refuse(connection: ServerConnection, code: int, words: str) -> None:
@@ -313,13 +324,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError | socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
     if error.errno == errno.EADDRINUSE:
         return "the port is taken; choose another"
     if error.errno == errno.EACCES:
         return "only the system's administrator may; choose a port from 1024 on"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address"
     return error.strerror or str(error)
 
 

@@ -94,6 +94,8 @@ def stream(
         _refuse(sound | shown | {"--microphone": microphone or None}, "--listen: each client says what it sends and wants")
     else:
         _refuse(served, "stdin or the microphone: only --listen takes it")
+    if token == "":
+        raise Failure(EXIT_USAGE, "--token is empty; without the option, one is made where it is needed")
     if bank is not None and target is None:
         raise Failure(EXIT_USAGE, "--bank goes with --target")
     if microphone:
@@ -108,7 +110,7 @@ def stream(
         host, port = _address(listen, "--listen", "127.0.0.1")
         _serve(host, port, token, target, bank, options | {"visemes": _set(visemes)}, common)
         return
-    if not microphone and sys.stdin.isatty():
+    if not microphone and (sys.stdin is None or sys.stdin.isatty()):
         raise Failure(
             EXIT_USAGE, "stream hears raw PCM on stdin, as of: ffmpeg -i FILE -f s16le -ar 16000 -ac 1 - | lipwright stream"
         )
@@ -175,11 +177,14 @@ def _print(every: Iterable[LiveSteps], mouth: LiveMouth, sender: OscSender | Non
             head = {"step_hz": STEP_HZ, "lookahead_ms": round(1000 * mouth.lookahead_s), "scale": mouth.speaker.scale}
             _write(f'{json.dumps(head)[:-1]}, "steps": [\n')
         try:
-            for k, steps in enumerate(steps for steps in every if len(steps.times_s)):
+            separator = ""
+            for steps in every:
                 if sender:
                     sender.send(steps, mouth.speaker)
-                rows = (json.dumps(row) + after for row in steps.rows(mouth.speaker, points=points))
-                _write((before if k else "") + before.join(rows))
+                # One by one: what fits into stdout's buffer stays there when Ctrl-C comes while the reader lets it wait.
+                for row in steps.rows(mouth.speaker, points=points):
+                    _write(separator + json.dumps(row) + after)
+                    separator = before
         finally:  # what was interrupted is a document, too
             if as_json:
                 _write("\n]}\n")

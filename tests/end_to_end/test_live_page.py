@@ -197,3 +197,16 @@ def test_the_token_is_passed_on_and_a_full_server_says_so(server: Callable[..., 
             assert "served already" in page.inner_text("#said")
         page.click("#go")
         _state(page, "live")
+
+
+def test_a_page_that_is_not_seen_keeps_the_latest_alone(server: Callable[..., Any], browse: Callable[..., Any]) -> None:
+    """Browsers draw nothing of it, and an hour of steps with their points would fill the memory."""
+    with server() as (url, _):
+        first, last, count = browse(url).evaluate(
+            """() => {
+                const heard = Object.assign(new Run(null), { audio: { currentTime: 0 }, began: 0 });
+                for (let k = 0; k < 9000; k += 3) heard.stepped([0, 1, 2].map(more => ({ t: (k + more) / 100 })));
+                return [heard.steps[0].t, heard.steps.at(-1).t, heard.steps.length];
+            }"""
+        )
+    assert (first, last, count) == (60.0, 89.99, 3000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import select
 import signal
 import socket
@@ -123,6 +124,33 @@ def test_ctrl_c_ends_it_between_lines(start: Any, babble: Callable[..., np.ndarr
         assert json.loads(first + out)["steps"]
     else:
         assert all(json.loads(line) for line in (first + out).splitlines())
+
+
+def test_ctrl_c_leaves_a_whole_document_also_where_the_reader_lets_it_wait(
+    start: Any, babble: Callable[..., np.ndarray]
+) -> None:
+    process = start("--json", "--points", "--gain-db", GAIN_DB)
+    process.stdin.write(s16le(babble(1.9)))
+    assert select.select([process.stdout], [], [], DEADLINE_S)[0]
+    process.stdin.write(s16le(babble(1.9)))  # by now its pipe is full
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    out, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert len(json.loads(out)["steps"]) > 30
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [([], "stream hears raw PCM on stdin"), (["--listen", "0", "--token", ""], "--token is empty")]
+)
+def test_what_cannot_be_begun(installed: Any, words: list[str], said: str) -> None:
+    closed = {"preexec_fn": lambda: os.close(0)}
+    ended = subprocess.run(
+        [installed.path, "stream", *words], capture_output=True, text=True, timeout=DEADLINE_S, check=False, **closed
+    )
+    assert ended.returncode == 2
+    assert said in ended.stderr
 
 
 # The server -----------------------------------------------------------------------------------------------------------
@@ -328,6 +356,27 @@ def test_there_is_a_page_and_nothing_else(server: Served) -> None:
         assert server.ask(path)[0] == 404
 
 
+def test_what_is_no_address_is_no_reason_to_fail(server: Served) -> None:
+    assert server.ask("//[")[0] == 404
+    assert server.ask("/live", Origin="http://[")[0] == 403
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS"])
+def test_the_page_is_only_to_be_got(server: Served, method: str) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port), DEADLINE_S) as client:
+        client.sendall(f"{method} / HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode())
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert answer.endswith(b"\r\n\r\n")  # nothing after the head
+
+
+def test_a_name_that_no_machine_has(start: Any) -> None:
+    process = start("--listen", "a" * 300 + ":0")
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 3
+    assert b"this machine has no such address" in err
+
+
 def test_a_token_is_asked_for(serve: Callable[..., Served]) -> None:
     server = serve("--listen", "0.0.0.0:0")
     assert server.token is not None
@@ -354,9 +403,11 @@ def test_a_port_that_is_taken(server: Served, start: Any) -> None:
 
 
 def test_ctrl_c_ends_the_server_also_with_clients(server: Served) -> None:
-    with server.client({}) as client:
+    silent = ("127.0.0.1", urlsplit(server.url).port)
+    with server.client({}) as client, socket.create_connection(silent):
         assert json.loads(client.recv(DEADLINE_S))["ready"]
         server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(8) == 130  # it does not wait until who says nothing has had the time to
         with pytest.raises(ConnectionClosed):
             client.recv(DEADLINE_S)
     assert server.process.wait(DEADLINE_S) == 130

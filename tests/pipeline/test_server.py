@@ -7,7 +7,6 @@ import json
 import struct
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -242,27 +241,6 @@ def test_a_client_who_says_nothing_stays_as_long_as_it_is_there(
     served(LiveServer(port=0, gain_db=3.0), visit)
 
 
-def test_a_client_who_reads_nothing_is_given_up(
-    painter: Noise, babble: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_module, "UNREAD_S", 0.5)
-
-    async def visit(url: str) -> None:
-        async with connect(url, max_size=None, max_queue=1) as client:
-            await begin(client, rate=16000, face=True, points=True)
-            with suppress(ConnectionClosed):
-                for _ in range(60):
-                    await client.send(s16le(babble(10.0)))
-            assert painter.closed or client.transport.is_closing() or await gone(client)
-
-    async def gone(client: ClientConnection) -> bool:
-        await asyncio.wait_for(client.wait_closed(), 30)
-        return True
-
-    served(LiveServer(port=0, gain_db=3.0, face=painter), visit)
-    assert painter.closed == 1
-
-
 def test_a_client_that_goes_away_half_way_ends_its_work(painter: Noise, babble: Callable[..., np.ndarray]) -> None:
     async def visit(url: str) -> None:
         client = await connect(url, max_size=None)
@@ -277,6 +255,28 @@ def test_a_client_that_goes_away_half_way_ends_its_work(painter: Noise, babble: 
 
     served(LiveServer(port=0, gain_db=3.0, face=painter), visit)
     assert (painter.open, painter.closed) == (1, 1)
+
+
+def test_a_client_that_reads_nothing_gives_its_place_up(
+    painter: Noise, babble: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwright.pipeline.server.PATIENCE_S", 1.0)
+
+    async def visit(url: str) -> None:
+        async with connect(url, max_size=None, max_queue=1) as client:
+            await begin(client, rate=16000, face=True, points=True)
+            sound = s16le(babble(10.0))
+            with pytest.raises(ConnectionClosed):
+                for _ in range(40):
+                    await client.send(sound)
+                await asyncio.sleep(5)
+                await client.send(sound)
+            until = asyncio.get_running_loop().time() + 30
+            while not painter.closed:
+                assert asyncio.get_running_loop().time() < until
+                await asyncio.sleep(0.02)
+
+    served(LiveServer(port=0, gain_db=3.0, face=painter), visit)
 
 
 def test_a_face_that_fails_is_told_in_words(painter: Noise, babble: Callable[..., np.ndarray], caplog: Any) -> None:
