@@ -108,7 +108,7 @@ def take(picture: Picture, speech: Speech) -> Iterator[tuple[Fraction, np.ndarra
         light = cv2.GaussianBlur(light, (0, 0), picture.blur_px) if picture.blur_px else light
         light = light + rng.normal(0, 1, light.shape) * picture.noise
         middle = Fraction(picture.open_for - 1, 2 * picture.rate * picture.open_for)
-        yield time - 2 * middle, np.clip(light + 0.5, 0, 255).astype(np.uint8)
+        yield time - middle, np.clip(light + 0.5, 0, 255).astype(np.uint8)
 
 
 def film(path: Path, picture: Picture, speech: Speech, samples: np.ndarray) -> None:
