@@ -25,7 +25,7 @@ from lipwright.data.audio import read_speech
 from lipwright.data.encoder import Encoding
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import BT709, Yuv, probe
-from lipwright.data.mouth import aperture, measure_mouth, measure_speaker, width
+from lipwright.data.mouth import aperture, track_of, width
 from lipwright.data.speech import Speech, synthesize
 from lipwright.data.talker import Talker, astronaut, talking_frames
 from lipwright.data.writer import VideoWriter
@@ -112,7 +112,9 @@ def take(picture: Picture, speech: Speech) -> Iterator[tuple[Fraction, np.ndarra
 
 
 def film(path: Path, picture: Picture, speech: Speech, samples: np.ndarray) -> None:
-    """Write a film with sound."""
+    """Write a film with sound, if it is not there."""
+    if path.exists():
+        return
     soundfile.write(path.with_suffix(".wav"), samples, speech.rate_hz, subtype="PCM_16")
     encoding = Encoding(picture.size, picture.size, Fraction(1, 12000), Fraction(picture.rate), BT709, crf=picture.crf)
     with VideoWriter(path, encoding, audio=probe(path.with_suffix(".wav"))) as writer:
@@ -141,15 +143,17 @@ def main() -> None:
         path = args.out / f"picture{k}.mp4"
         film(path, picture, speech, speech.samples)
         words, track = told(path), face_track(probe(path))
-        times_s, mouth = track.times_s[track.found], measure_mouth(track)[track.found]
-        seen, asked = aperture(mouth), articulate(speech.phones, times_s)
+        mouth = track_of(track)  # between frames, too: as a training hears of it
+        times_s, seen = mouth.times_s[mouth.valid], mouth.measure(aperture)[mouth.valid]
+        asked = articulate(speech.phones, times_s)
         lag_s = lag_of(times_s, seen, lambda at: articulate(speech.phones, at)[:, 0])
         deep = depth(times_s - lag_s, seen, closures) / depth(times_s, asked[:, 0], closures)
-        r, width_r = np.corrcoef(seen, asked[:, 0])[0, 1], np.corrcoef(width(mouth), asked[:, 1])[0, 1]
+        wide = mouth.measure(width)[mouth.valid]
+        r, width_r = np.corrcoef(seen, asked[:, 0])[0, 1], np.corrcoef(wide, asked[:, 1])[0, 1]
         face = f"{track.found.mean():.0%}"
         print(f"| {name} | {face} | {r:.3f} | {width_r:.3f} | {deep:.2f} | {1000 * lag_s:.0f} | {words} |", flush=True)
 
-    speaker = measure_speaker(measure_mouth(face_track(probe(args.out / "picture0.mp4"))))
+    speaker = track_of(face_track(probe(args.out / "picture0.mp4"))).speaker
     print("| sound | aperture_r | check |")
     for k, (name, spoil) in enumerate(SOUNDS.items()):
         path = args.out / f"sound{k}.mp4"
