@@ -128,7 +128,7 @@ def _plot(run: Path, video: Path, lipsynced: Path, speech: Speech, out: Path) ->
     parts = np.array_split(np.arange(len(shown)), MOMENTS)
     moments = [float(measured.times_s[p[shown[p].argmin() if k % 2 else shown[p].argmax()]]) for k, p in enumerate(parts)]
 
-    figure = plt.figure(figsize=(11, 6.4), layout="constrained")
+    figure: Any = plt.figure(figsize=(11, 6.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.05, 1])
     for pair, moment in zip(above.subfigures(1, MOMENTS), moments, strict=True):
         pair.suptitle(f"{moment:.1f} s", fontsize=12)
