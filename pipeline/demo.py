@@ -128,13 +128,13 @@ def _plot(run: Path, video: Path, lipsynced: Path, speech: Speech, out: Path) ->
     parts = np.array_split(np.arange(len(shown)), MOMENTS)
     moments = [float(measured.times_s[p[shown[p].argmin() if k % 2 else shown[p].argmax()]]) for k, p in enumerate(parts)]
 
-    figure: Any = plt.figure(figsize=(11, 6.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.05, 1])
-    for pair, moment in zip(above.subfigures(1, MOMENTS), moments, strict=True):
-        pair.suptitle(f"{moment:.1f} s", fontsize=12)
-        for axes, path, label in zip(pair.subplots(1, 2), (video, lipsynced), ("says it", "lip-synced"), strict=True):
-            axes.imshow(_frame_at(path, moment))
-            axes.set_title(label, y=-0.13, fontsize=11)
+    figure: Any = plt.figure(figsize=(11, 5.8), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[0.68, 1])
+    for pair, moment in zip(above.subfigures(1, MOMENTS, wspace=0.03), moments, strict=True):
+        shows = {f"{moment:.1f} s: says it": video, "lip-synced": lipsynced}
+        for axes, (label, path) in zip(pair.subplots(1, 2), shows.items(), strict=True):
+            axes.imshow(_face_at(path, moment))
+            axes.set_title(label)
             axes.set_axis_off()
     axes = below.subplots()
     axes.plot(measured.times_s, commanded, color="0.75", linewidth=1, label="commanded by rule")
@@ -142,7 +142,7 @@ def _plot(run: Path, video: Path, lipsynced: Path, speech: Speech, out: Path) ->
         measured.times_s, np.where(measured.valid, shown, np.nan), color="#1f5fa8", label="measured, where the talker says it"
     )
     axes.plot(predicted.times_s, opening, color="#d1495b", label="predicted from the sound alone")
-    axes.vlines(moments, 0, 1, transform=axes.get_xaxis_transform(), color="0.5", linestyle=":")
+    axes.vlines(moments, 0, 0.82, transform=axes.get_xaxis_transform(), color="0.5", linestyle=":")
     axes.set(xlabel="time (s)", ylabel="opening of the mouth", title="A sentence that the model never heard")
     axes.set_xlim(0, measured.times_s[-1])
     axes.set_ylim(0, 1.3 * max(shown.max(), opening.max()))  # room for the legend
@@ -152,10 +152,10 @@ def _plot(run: Path, video: Path, lipsynced: Path, speech: Speech, out: Path) ->
     plt.close(figure)
 
 
-def _frame_at(path: Path, time_s: float) -> np.ndarray:
-    """Return the face in the frame that a video shows at a time, RGB."""
+def _face_at(path: Path, time_s: float) -> np.ndarray:
+    """Return the talker's face in the frame that a video shows at a time, RGB."""
     frame = next(frame for frame in read_frames(probe(path)) if frame.time + 1 / RATE > time_s)
-    return frame.rgb()[SIZE // 8 : SIZE, SIZE // 16 : -SIZE // 16]
+    return frame.rgb()[round(0.28 * SIZE) : round(0.92 * SIZE), round(0.2 * SIZE) : round(0.84 * SIZE)]
 
 
 def make_demo(
