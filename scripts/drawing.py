@@ -47,7 +47,9 @@ DRAWN = 200
 def sheet(tall_in: float) -> Any:
     """Return an empty figure as wide as a page."""
     mpl.rcParams.update(STYLE)
-    return plt.figure(figsize=(WIDE_IN, tall_in), layout="constrained")
+    figure = plt.figure(figsize=(WIDE_IN, tall_in), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.09)
+    return figure
 
 
 def save(figure: Any, path: Path) -> None:
