@@ -125,6 +125,7 @@ def synthesize(text: str, *, voice: str = "gmw/en-US", rate_wpm: int = 160, pitc
     with _LOCK:
         library, rate_hz, data_folder = _open()
         _set_voice(library, data_folder, voice)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breath is noise, which the time of the day would seed
         for parameter, value in ((_RATE, rate_wpm), (_PITCH, pitch), (_RANGE, 50)):
             _require(library.espeak_SetParameter(parameter, value, 0), f"parameter {parameter} = {value}")
         library.espeak_SetSynthCallback(collect)

@@ -40,6 +40,9 @@ VOICE = "gmw/en-US+f3"
 EPOCHS = 10
 """Enough for a voice and a mouth that follow rules."""
 
+MOMENTS = 3
+"""So many are shown in the picture, with the mouth open and shut in turn."""
+
 LESSON = """
 Good morning, and welcome to a small workshop where mouths are made. Everything you see here was built by a program.
 The photograph is older than most of its viewers, and the voice has never belonged to anybody.
@@ -94,8 +97,20 @@ def _side_by_side(left: Path, right: Path, out: Path) -> None:
             writer.write(Yuv(*(np.hstack(pair) for pair in planes)), one.time)
 
 
-def _plot_aperture(run: Path, video: Path, speech: Speech, out: Path) -> None:
-    """Draw the commanded, the measured and the predicted aperture of the unseen sentence."""
+def _plot(run: Path, video: Path, lipsynced: Path, speech: Speech, out: Path) -> None:
+    """Draw the opening of the mouth through the unseen sentence, and above it what is seen at some moments of it.
+
+    Parameters
+    ----------
+    run
+        The model.
+    video, lipsynced
+        The talker saying the sentence, and the target that was made to say it.
+    speech
+        The sentence.
+    out
+        Picture to write.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -108,19 +123,39 @@ def _plot_aperture(run: Path, video: Path, speech: Speech, out: Path) -> None:
     media = probe(video)
     measured = track_of(face_track(media))
     predicted = predict_mouth(lipsync, read_speech(media), measured.speaker)
-    figure, axes = plt.subplots(figsize=(11, 3.2), layout="constrained")
     shown, opening = (track.measure(aperture) for track in (measured, predicted))
     commanded = articulate(speech.phones, measured.times_s)[:, 0]
+    parts = np.array_split(np.arange(len(shown)), MOMENTS)
+    moments = [float(measured.times_s[p[shown[p].argmin() if k % 2 else shown[p].argmax()]]) for k, p in enumerate(parts)]
+
+    figure: Any = plt.figure(figsize=(11, 5.8), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[0.68, 1])
+    for pair, moment in zip(above.subfigures(1, MOMENTS, wspace=0.03), moments, strict=True):
+        shows = {f"{moment:.1f} s: says it": video, "lip-synced": lipsynced}
+        for axes, (label, path) in zip(pair.subplots(1, 2), shows.items(), strict=True):
+            axes.imshow(_face_at(path, moment))
+            axes.set_title(label)
+            axes.set_axis_off()
+    axes = below.subplots()
     axes.plot(measured.times_s, commanded, color="0.75", linewidth=1, label="commanded by rule")
-    axes.plot(measured.times_s, np.where(measured.valid, shown, np.nan), color="#1f5fa8", label="measured")
-    axes.plot(predicted.times_s, opening, color="#d1495b", label="predicted from sound")
-    axes.set(xlabel="time (s)", ylabel="aperture (eye distances)", title="A sentence that the model never heard")
+    axes.plot(
+        measured.times_s, np.where(measured.valid, shown, np.nan), color="#1f5fa8", label="measured, where the talker says it"
+    )
+    axes.plot(predicted.times_s, opening, color="#d1495b", label="predicted from the sound alone")
+    axes.vlines(moments, 0, 0.82, transform=axes.get_xaxis_transform(), color="0.5", linestyle=":")
+    axes.set(xlabel="time (s)", ylabel="opening of the mouth", title="A sentence that the model never heard")
     axes.set_xlim(0, measured.times_s[-1])
     axes.set_ylim(0, 1.3 * max(shown.max(), opening.max()))  # room for the legend
     axes.legend(loc="upper right", frameon=False, ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=120)
     plt.close(figure)
+
+
+def _face_at(path: Path, time_s: float) -> np.ndarray:
+    """Return the talker's face in the frame that a video shows at a time, RGB."""
+    frame = next(frame for frame in read_frames(probe(path)) if frame.time + 1 / RATE > time_s)
+    return frame.rgb()[round(0.28 * SIZE) : round(0.92 * SIZE), round(0.2 * SIZE) : round(0.84 * SIZE)]
 
 
 def make_demo(
@@ -190,7 +225,7 @@ def make_demo(
     judged = evaluate_model(run, [unseen], render=True, bank=talker, device=device, progress=progress)
     lap("evaluate")
     _side_by_side(unseen, lipsynced, both)
-    _plot_aperture(run, unseen, speech, plot)
+    _plot(run, unseen, lipsynced, speech, plot)
     lap("show")
     elapsed["all"] = round(time.perf_counter() - began, 1)
     result = judged | {"files": [str(out / name) for name in names], "elapsed_s": elapsed}
