@@ -18,6 +18,8 @@ CHAPTERS = {
 }
 """Pages of `docs`, in reading order. One that is in no chapter is a warning, and so an error of the tests."""
 
+PROJECT = {"Project": ["CONTRIBUTING", "CHANGELOG", "models/base/README"]}
+
 project = "Lipwright"
 version = release = version_of("lipwright")
 copyright = "the authors of Lipwright, Apache-2.0"
@@ -42,9 +44,9 @@ html_copy_source = False
 def _add_chapters(app: Any, name: str, source: list[str]) -> None:
     """Hang the chapters below the first page; on a forge, its own links lead to them."""
     if name == root_doc:
-        pages = CHAPTERS | {"Project": ["../CONTRIBUTING", "../CHANGELOG", "../models/base/README"]}
-        for caption, names in pages.items():
-            there = [f"docs/{page}".replace("docs/../", "") for page in names if (HERE / f"{page}.md").exists()]
+        chapters = {caption: [f"docs/{page}" for page in pages] for caption, pages in CHAPTERS.items()}
+        for caption, pages in (chapters | PROJECT).items():
+            there = [page for page in pages if (HERE.parent / f"{page}.md").exists()]
             source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *there, "```", ""])
 
 

@@ -1,4 +1,4 @@
-"""Examples in Python, of the docs and of docstrings, run as they stand. Those of the tutorial: ``end_to_end/test_tutorial.py``."""
+"""Examples in Python, of docs and docstrings, run as they stand; the tutorial's in ``end_to_end/test_tutorial.py``."""
 
 from __future__ import annotations
 

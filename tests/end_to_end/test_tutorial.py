@@ -70,9 +70,7 @@ def clone(lesson: Path, talk: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_step_does_what_it_says(
-    lipwright: Any, installed: Any, clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_step_does_what_it_says(lipwright: Any, installed: Any, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clone)
     done = []
     for language, block in STEPS:
