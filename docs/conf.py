@@ -18,7 +18,7 @@ CHAPTERS = {
 }
 """Pages of `docs`, in reading order. One that is in no chapter is a warning, and so an error of the tests."""
 
-PROJECT = {"Project": ["CONTRIBUTING", "CHANGELOG", "models/base/README"]}
+PROJECT = {"Project": ["CONTRIBUTING", "CHANGELOG", "The base model's card <models/base/README>"]}
 
 project = "Lipwright"
 version = release = version_of("lipwright")
@@ -44,10 +44,9 @@ html_copy_source = False
 def _add_chapters(app: Any, name: str, source: list[str]) -> None:
     """Hang the chapters below the first page; on a forge, its own links lead to them."""
     if name == root_doc:
-        chapters = {caption: [f"docs/{page}" for page in pages] for caption, pages in CHAPTERS.items()}
+        chapters = {c: [f"docs/{page}" for page in pages if (HERE / f"{page}.md").exists()] for c, pages in CHAPTERS.items()}
         for caption, pages in (chapters | PROJECT).items():
-            there = [page for page in pages if (HERE.parent / f"{page}.md").exists()]
-            source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *there, "```", ""])
+            source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
 
 
 def _open_at_first_page(app: Any, error: Exception | None) -> None:
