@@ -28,7 +28,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the site."""
     out = tmp_path_factory.mktemp("site")
     built = _build(ROOT, out)
-    assert (built.returncode, built.stderr) == (0, "")
+    assert built.stderr == ""
+    assert built.returncode == 0
     return out
 
 
