@@ -178,7 +178,7 @@ def articulate(phones: Sequence[Phone], times_s: NDArray[np.float64]) -> NDArray
     Examples
     --------
     >>> mouth = articulate([Phone("m", 0.0, 0.1), Phone("ɑː", 0.1, 0.3)], np.array([0.03, 0.18]))
-    >>> bool(mouth[0, 0] < 0.01 and mouth[1, 0] > 0.15)
+    >>> bool(mouth[0, 0] < 0.02 and mouth[1, 0] > 0.15)
     True
     """
     if times_s.ndim != 1:

@@ -34,7 +34,7 @@ class Player:
 
     Examples
     --------
-    >>> with Player(media, track.pts) as player:
+    >>> with Player(media, track.pts) as player:  # doctest: +SKIP
     ...     pictures = [player(index).yuv() for index in (0, 1, 1, 2, 4, 3)]
     """
 

@@ -26,6 +26,7 @@ EXTRAS = {
     "cluster": "preprocesses on many machines",
     "stream": "serves live mouths, sends them as OSC, hears a microphone",
     "demo": "the demo: speech to make a corpus of",
+    "docs": "builds the documentation as a site",
     "base": "speech and phrases to train a base model on",
 }
 """Extras of the package, and what each is for."""

@@ -114,9 +114,9 @@ class LiveFace:
 
     Examples
     --------
-    >>> face = LiveFace("interview.mp4")
-    >>> mouth, session = LiveMouth(speaker=face.speaker), face.session()
-    >>> for frame in session.push(mouth.push(samples)):
+    >>> face = LiveFace("interview.mp4")  # doctest: +SKIP
+    >>> mouth, session = LiveMouth(speaker=face.speaker), face.session()  # doctest: +SKIP
+    >>> for frame in session.push(mouth.push(samples)):  # doctest: +SKIP
     ...     cv2.imshow("face", frame.paint())
     """
 
