@@ -6,10 +6,10 @@ import asyncio
 import json
 import math
 import struct
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from lipwright.data.audio import SAMPLE_RATE_HZ
@@ -194,10 +194,11 @@ class Inbox:
     async def put(self, message: str | bytes) -> None:
         """Add a message, as soon as there is room."""
         while self._messages and (len(self._messages) >= MOST_MESSAGES or self._bytes + len(message) > MOST_BYTES):
+            self._since_s = math.inf  # it is sent faster than it can be heard
             self._room.clear()
             await self._room.wait()
         if self._idle:
-            self._idle, self._since_s, self._came = False, time.monotonic(), 0
+            self._idle, self._since_s, self._came = False, monotonic(), 0
         else:
             self._came += len(message)
         self._messages.append(message)
@@ -215,7 +216,7 @@ class Inbox:
         What is sent faster than it is spoken waits, too, but is not late.
         """
         waits_s, came_s = self._bytes / self._bytes_a_second, self._came / self._bytes_a_second
-        return waits_s > LATE_S and came_s <= time.monotonic() - self._since_s + LATE_S
+        return waits_s > LATE_S and came_s <= monotonic() - self._since_s + LATE_S
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
         """Yield the messages to hear."""
