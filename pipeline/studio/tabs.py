@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from lipwright.data.errors import InputError
 from lipwright.data.faces import WHICH
 from lipwright.data.features import STEP_HZ
 from lipwright.data.mouth import MouthTrack, aperture, load_track
+from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.settings import RenderSettings, TrainSettings, help_of
 from lipwright.pipeline.studio import shown
-from lipwright.pipeline.studio.page import Frame, Values, menu, ticks
+from lipwright.pipeline.studio.page import TOLD_S, Frame, Values, menu, ticks
 from lipwright.pipeline.studio.work import CONSENTS, FOOTAGE, RENDERS, RUNS, SOUNDS, SUFFIXES, Project
 from lipwright.pipeline.studio.worker import BASE, MOST_EDITED_S, NOTHING
 
@@ -228,7 +230,10 @@ def _bring(frame: Frame, kind: str, words: str) -> None:
 
     def take(project: Project, paths: list[str] | None) -> None:
         for path in paths or []:
-            project.take_in(kind, frame.work.upload(path))
+            try:
+                project.take_in(kind, frame.work.upload(path))
+            except (InputError, OSError) as error:  # the others are taken all the same
+                gr.Warning(escape(in_words(error)), duration=TOLD_S, title="Not taken")
 
     frame.on(files.upload, take, [files], files)
 

@@ -117,6 +117,17 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
 """What a job can be."""
 
 
+def _kept(project: Project, kind: str, given: dict[str, Any]) -> str:
+    """Say what is left of a job that was stopped."""
+    if kind == "preprocess":
+        return "stopped; the videos that were finished are kept"
+    if kind == "train" and given["run"] in project.names(RUNS):
+        return f"stopped; {given['run']} holds the best so far: go on with it under Start from"
+    if kind in ("render", "paint"):
+        return "stopped; what was painted is kept: the same render goes on from there"
+    return "stopped; nothing half-written was left"
+
+
 class _Said(logging.Handler):
     """Passes warnings on."""
 
@@ -163,8 +174,8 @@ def carry_out(pipe: Connection, folder: Path, kind: str, given: dict[str, Any]) 
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         one_heap()
         end = partial(say, DONE, KINDS[kind](Project(folder), progress, **given))
-    except KeyboardInterrupt as error:
-        end = partial(say, STOPPED, str(error))
+    except KeyboardInterrupt:
+        end = partial(say, STOPPED, _kept(Project(folder), kind, given))
     except Exception as error:
         end = partial(say, FAILED, explain(error)[1].replace(f"{folder}{os.sep}", ""))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
