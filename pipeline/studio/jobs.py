@@ -90,8 +90,9 @@ class JobQueue:
         self._pid: int | None = None
         self._jobs = {job.number: job for job in _read(work.jobs)}
         self.revision = 0
-        for job in [job for job in self._jobs.values() if job.state == RUNNING]:
-            self._end(job, STOPPED, "the studio was closed meanwhile; start it again, and it goes on with what was kept")
+        with self._changed:
+            for job in [job for job in self._jobs.values() if job.state == RUNNING]:
+                self._end(job, STOPPED, "the studio was closed meanwhile; start it again, and it goes on with what was kept")
         self._thread = threading.Thread(target=self._work_off, name="jobs")
         self._thread.start()
 

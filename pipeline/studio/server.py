@@ -158,7 +158,8 @@ def _app(work: WorkFolder, jobs: JobQueue, most_bytes: int) -> Any:
     from lipwright.pipeline.studio.look import HEAD, theme
     from lipwright.pipeline.studio.page import build
 
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    undocumented: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None}
+    app = FastAPI(**undocumented)
 
     @app.get("/work/{project}/{kind}/{name}")
     def file(project: str, kind: str, name: str, download: bool = False) -> Any:
@@ -171,7 +172,7 @@ def _app(work: WorkFolder, jobs: JobQueue, most_bytes: int) -> Any:
     gradio.mount_gradio_app(
         app, build(work, jobs), "/", server_name=HOST, footer_links=[], run_history=False, show_error=True,
         max_file_size=most_bytes, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(),
-        head=HEAD,
+        head=HEAD, app_kwargs=undocumented,
     )  # fmt: skip
     return Guard(app, work, most_bytes)
 
@@ -196,6 +197,8 @@ class Guard:
             from starlette.responses import PlainTextResponse
 
             code, words = refused
+            while (await receive()).get("more_body"):  # browsers hear an answer only once they have sent what they have
+                pass
             await PlainTextResponse(words, code)(scope, receive, send)
             return
 

@@ -57,9 +57,8 @@ def plain_name(words: str) -> str:
     InputError
         Nothing is left.
     """
-    words = unicodedata.normalize("NFC", words)
-    kept = "".join(c if c.isalnum() or c in " -_.()" else "-" for c in words)
-    kept = re.sub(r"\s+", " ", kept).strip(" .-")
+    spaced = re.sub(r"\s+", " ", unicodedata.normalize("NFC", words))
+    kept = "".join(c if c.isalnum() or c in " -_.()" else "-" for c in spaced).strip(" .-")
     while len(kept.encode()) > LONGEST_NAME:
         kept = kept[:-1].rstrip(" .-")
     if not kept:
