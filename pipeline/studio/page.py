@@ -143,10 +143,16 @@ class Frame:
             trigger(_in_words(done), [self.project, *inputs], outputs, show_progress="hidden", api_visibility="private")
         )
 
+    def usual(self, name: str) -> str:
+        """Return a project's name if there is such a project, else that of the one that was worked on last."""
+        projects = self.work.projects()
+        worked_on = (job.project for job in self.jobs.every())
+        return next((each for each in (name, *worked_on, FIRST) if each in projects), projects[0])
+
     def refresh(self, name: str, seen: dict[str, Any], *given: Any) -> list[Any]:
         """Return what the browser is to change: the project's choices, what it has seen, choosers, panels."""
         projects = self.work.projects()
-        name = name if name in projects else FIRST if FIRST in projects else projects[0]
+        name = self.usual(name)
         project = self.work.project(name)
         if seen.get("project") != name:
             seen = {"project": name}
@@ -208,8 +214,7 @@ def build(work: WorkFolder, jobs: JobQueue) -> gr.Blocks:
             jobs.cancel(int(event.number))
 
         def remember(name: str) -> Any:
-            projects = work.projects()
-            return gr.update(choices=projects, value=name if name in projects else projects[0])
+            return gr.update(choices=work.projects(), value=frame.usual(name))
 
         def create(_: str, name: str) -> tuple[Any, str]:
             made = work.project(name, new=True).name
@@ -232,5 +237,5 @@ def build(work: WorkFolder, jobs: JobQueue) -> gr.Blocks:
             [project.input, *(chooser.component.input for chooser in frame.choosers.values()), gr.Timer(EVERY_S).tick],
             frame.refresh, inputs, outputs, **options,
         )  # fmt: skip
-        project.change(lambda name: name, project, remembered, show_progress="hidden", api_visibility="private")
+        project.change(None, project, remembered, js="name => name", show_progress="hidden", api_visibility="private")
     return blocks.queue(default_concurrency_limit=8)

@@ -69,7 +69,8 @@ def _until(jobs: JobQueue, job: Job, when: Callable[[], bool]) -> None:
     ("given", "name"),
     [
         ("Ann", "Ann"), ("../../etc/passwd", "etc-passwd"), ("a/b\\c", "a-b-c"), (" .hidden ", "hidden"),
-        ("Zoë  Šimić", "Zoë Šimić"), ("a\0b\nc", "a-b c"), ("x" * 300, "x" * 80), ("é" * 300, "é" * 40), ("<img src=x>", "img src-x"),
+        ("Zoë  Šimić", "Zoë Šimić"), ("a\0b\nc", "a-b c"), ("x" * 300, "x" * 80), ("é" * 300, "é" * 40),
+        ("<img src=x>", "img src-x"),
     ],
 )  # fmt: skip
 def test_names_are_what_any_file_system_takes(given: str, name: str) -> None:
@@ -89,7 +90,7 @@ def test_what_comes_in_is_looked_at(work: WorkFolder, talk: Any, tmp_path: Path)
     assert _bring(work, talk.path, SOUNDS, "speech.mp4") == "speech.mp4"
     (tmp_path / "a.txt").write_text("yes")
     assert _bring(work, tmp_path / "a.txt", CONSENTS) == "a.txt"
-    with pytest.raises(InputError, match="a.txt is not one of"):
+    with pytest.raises(InputError, match="is not one of"):
         _bring(work, tmp_path / "a.txt", FOOTAGE)
     with pytest.raises(InputError, match=r"^fake.mp4 cannot be read"):
         _bring(work, tmp_path / "a.txt", FOOTAGE, "fake.mp4")
