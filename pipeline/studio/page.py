@@ -39,19 +39,9 @@ Values = dict[str, Any]
 """What is chosen, by chooser."""
 
 
-def menu(*choices: Any, **options: Any) -> gr.Dropdown:
-    """Build a dropdown; its choices may have been forgotten, or changed elsewhere: what is done looks at the choice itself."""
-    return _as_it_is(gr.Dropdown(*choices, **options))
-
-
-def ticks(**options: Any) -> gr.CheckboxGroup:
-    """Build boxes to tick; as `menu`."""
-    return _as_it_is(gr.CheckboxGroup(**options))
-
-
-def _as_it_is(component: Any) -> Any:
-    component.preprocess = lambda payload: payload  # a class of our own would have to bring its own script
-    return component
+EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+"""Of each event. What is chosen comes as it is: Gradio would look it up in the choices that it sent last, which may be others
+by then; what is done with it looks itself."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +129,7 @@ class Frame:
         def done(name: str, *given: Any) -> Any:
             return do(self.work.project(name), *given)
 
-        self.actions.append(
-            trigger(_in_words(done), [self.project, *inputs], outputs, show_progress="hidden", api_visibility="private")
-        )
+        self.actions.append(trigger(_in_words(done), [self.project, *inputs], outputs, **EVENT))
 
     def usual(self, name: str) -> str:
         """Return a project's name if there is such a project, else that of the one that was worked on last."""
@@ -199,7 +187,9 @@ def build(work: WorkFolder, jobs: JobQueue) -> gr.Blocks:
         gr.HTML(f"<h1>{TITLE}</h1>", elem_classes="panel", apply_default_css=False, padding=False)
         remembered = gr.BrowserState("", storage_key="lipwright-project", secret="not a secret")
         with gr.Row(equal_height=False, elem_id="projects"):
-            project = menu(work.projects(), value=work.projects()[0], label="Project", info="One person and their footage.")
+            project = gr.Dropdown(
+                work.projects(), value=work.projects()[0], label="Project", info="One person and their footage."
+            )
             new = gr.Textbox(label="New project", info="Its name, then Enter.", max_lines=1, max_length=60)
         frame = Frame(work, jobs, project, gr.State({}))
         bar = frame.show(lambda project, values: shown.bar(jobs), js_on_load=CANCELS, elem_id="running")
@@ -220,22 +210,18 @@ def build(work: WorkFolder, jobs: JobQueue) -> gr.Blocks:
             made = work.project(name, new=True).name
             return gr.update(choices=work.projects(), value=made), ""
 
-        frame.actions.append(bar.click(cancel, None, None, show_progress="hidden", api_visibility="private"))
-        frame.actions.append(
-            new.submit(_in_words(create), [project, new], [project, new], show_progress="hidden", api_visibility="private")
-        )
+        frame.actions.append(bar.click(cancel, None, None, **EVENT))
+        frame.actions.append(new.submit(_in_words(create), [project, new], [project, new], **EVENT))
         inputs = [project, frame.seen, *(chooser.component for chooser in frame.choosers.values())]
         outputs = [*inputs, *(panel.component for panel in frame.panels)]
-        options: Any = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
+        options: Any = {**EVENT, "trigger_mode": "always_last"}
 
-        blocks.load(remember, remembered, project, show_progress="hidden", api_visibility="private").then(
-            frame.refresh, inputs, outputs, **options
-        )
+        blocks.load(remember, remembered, project, **EVENT).then(frame.refresh, inputs, outputs, **options)
         for action in frame.actions:
             action.then(frame.refresh, inputs, outputs, **options)
         gr.on(
             [project.input, *(chooser.component.input for chooser in frame.choosers.values()), gr.Timer(EVERY_S).tick],
             frame.refresh, inputs, outputs, **options,
         )  # fmt: skip
-        project.change(None, project, remembered, js="name => name", show_progress="hidden", api_visibility="private")
+        project.change(None, project, remembered, js="name => name", **EVENT)
     return blocks.queue(default_concurrency_limit=8)

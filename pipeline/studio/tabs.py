@@ -19,7 +19,7 @@ from lipwright.data.mouth import MouthTrack, aperture, load_track
 from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.settings import RenderSettings, TrainSettings, help_of
 from lipwright.pipeline.studio import shown
-from lipwright.pipeline.studio.page import TOLD_S, Frame, Values, menu, ticks
+from lipwright.pipeline.studio.page import TOLD_S, Frame, Values
 from lipwright.pipeline.studio.work import CONSENTS, FOOTAGE, RENDERS, RUNS, SOUNDS, SUFFIXES, Project
 from lipwright.pipeline.studio.worker import BASE, MOST_EDITED_S, NOTHING
 
@@ -36,7 +36,7 @@ def check(frame: Frame) -> None:
     """Bring videos, and see what would come of them."""
     _bring(frame, FOOTAGE, "Bring videos of the person talking")
     with gr.Row(equal_height=False):
-        video = frame.choose("video", menu(label="Video"), lambda project, _: project.names(FOOTAGE))
+        video = frame.choose("video", gr.Dropdown(label="Video"), lambda project, _: project.names(FOOTAGE))
         go = gr.Button("Check", variant="primary", min_width=140, scale=0)
 
     def found(project: Project, values: Values) -> str:
@@ -52,11 +52,11 @@ def check(frame: Frame) -> None:
 def footage(frame: Frame) -> None:
     """Make the corpus."""
     videos = frame.choose(
-        "videos", ticks(label="Videos to learn from", info="Brought under Check. All are taken as one person's."),
+        "videos", gr.CheckboxGroup(label="Videos to learn from", info="Brought under Check. All are taken as one person's."),
         lambda project, _: project.names(FOOTAGE),
     )  # fmt: skip
     with gr.Row(equal_height=False):
-        face = menu(
+        face = gr.Dropdown(
             [("leave such moments out", ANY_FACE), *((f"the {w} one", w) for w in WHICH)],
             value=ANY_FACE,
             label="Of several faces",
@@ -89,7 +89,7 @@ def train(frame: Frame) -> None:
         ]
 
     with gr.Row(equal_height=False):
-        start = frame.choose("start", menu(label="Start from"), starts, follow=False)
+        start = frame.choose("start", gr.Dropdown(label="Start from"), starts, follow=False)
         epochs = gr.Slider(1, 60, TrainSettings().epochs, step=1, label="Epochs", info=help_["epochs"])
         go = gr.Button("Train", variant="primary", min_width=140, scale=0)
 
@@ -128,10 +128,14 @@ def render(frame: Frame) -> None:
     help_, usual = help_of(RenderSettings), RenderSettings()
     _bring(frame, SOUNDS, "Bring speech: a sound, or a video with sound")
     with gr.Row(equal_height=False):
-        target = frame.choose("target", menu(label="Video", info="Whose mouth."), lambda project, _: project.names(FOOTAGE))
-        sound = frame.choose("sound", menu(label="Sound", info="What it is to say."), lambda project, _: project.names(SOUNDS))
+        target = frame.choose(
+            "target", gr.Dropdown(label="Video", info="Whose mouth."), lambda project, _: project.names(FOOTAGE)
+        )
+        sound = frame.choose(
+            "sound", gr.Dropdown(label="Sound", info="What it is to say."), lambda project, _: project.names(SOUNDS)
+        )
         model = frame.choose(
-            "model", menu(label="Model", info="What moves it."),
+            "model", gr.Dropdown(label="Model", info="What moves it."),
             lambda project, _: [("the base model", BASE), *((run, run) for run in project.names(RUNS))],
         )  # fmt: skip
     with gr.Accordion("More", open=False):
@@ -139,10 +143,10 @@ def render(frame: Frame) -> None:
         closed = gr.Checkbox(usual.closed_in_silence, label="Closed in silence", info=help_["closed_in_silence"])
         preview = gr.Checkbox(usual.preview, label="Preview", info=help_["preview"])
         label = gr.Checkbox(usual.label, label="Label", info=help_["label"])
-        face = menu(FACES, value=ANY_FACE, label="Of several faces")
+        face = gr.Dropdown(FACES, value=ANY_FACE, label="Of several faces")
         _bring(frame, CONSENTS, "Bring a record of their consent: text, JSON or PDF. Its hash is signed, nothing else of it")
         consent = frame.choose(
-            "consent", menu(label="Record of consent"),
+            "consent", gr.Dropdown(label="Record of consent"),
             lambda project, _: [("none", NO_CONSENT), *((name, name) for name in project.names(CONSENTS))],
         )  # fmt: skip
     with gr.Row(equal_height=False):
@@ -150,7 +154,7 @@ def render(frame: Frame) -> None:
             False, label="The person in the video is me, or has agreed to this", container=False, elem_id="agreed"
         )
         go = gr.Button("Render", variant="primary", min_width=140, scale=0)
-    result = frame.choose("result", menu(label="Result"), lambda project, _: project.names(RENDERS))
+    result = frame.choose("result", gr.Dropdown(label="Result"), lambda project, _: project.names(RENDERS))
 
     def outcome(project: Project, values: Values) -> str:
         job = _last(frame, project, "render")
@@ -179,7 +183,7 @@ def render(frame: Frame) -> None:
 
 def edit(frame: Frame) -> None:
     """Change a mouth by hand."""
-    edited = frame.choose("edited", menu(label="Result"), lambda project, _: project.names(RENDERS))
+    edited = frame.choose("edited", gr.Dropdown(label="Result"), lambda project, _: project.names(RENDERS))
     frame.show(lambda project, values: _curve(project, values["edited"]), elem_id="curve")
     frame.show(lambda project, values: _edited(frame, project, values["edited"]), elem_id="edited")
     with gr.Row(equal_height=False):
@@ -195,7 +199,7 @@ def edit(frame: Frame) -> None:
         add = gr.Button("Add", min_width=100, scale=0)
     with gr.Row(equal_height=False):
         ticked = frame.choose(
-            "edits", ticks(label="Edits"), lambda project, values: _edits(project, values["edited"]), follow=False
+            "edits", gr.CheckboxGroup(label="Edits"), lambda project, values: _edits(project, values["edited"]), follow=False
         )
         remove = gr.Button("Remove what is ticked", min_width=180, scale=0)
         go = gr.Button("Render the change", variant="primary", min_width=180, scale=0)
@@ -212,7 +216,7 @@ def edit(frame: Frame) -> None:
 
     def drop(project: Project, edited: str, ticked: list[str]) -> None:
         track = _track(project, _chosen(edited, "result"))
-        gone = {int(number) for number in ticked}
+        gone = {int(number) for number in ticked or []}
         replace(track, edits=tuple(e for k, e in enumerate(track.edits) if k not in gone)).save(project.mouth(edited))
 
     def ask(project: Project, edited: str) -> None:
@@ -228,10 +232,10 @@ def _bring(frame: Frame, kind: str, words: str) -> None:
     """Let files be brought into the project."""
     files = gr.File(label=words, file_count="multiple", file_types=[*SUFFIXES[kind]], height=110, elem_id=f"bring-{kind}")
 
-    def take(project: Project, paths: list[str] | None) -> None:
-        for path in paths or []:
+    def take(project: Project, given: list[dict[str, Any]] | None) -> None:
+        for file in given or []:
             try:
-                project.take_in(kind, frame.work.upload(path))
+                project.take_in(kind, frame.work.upload(file["path"]))
             except (InputError, OSError) as error:  # the others are taken all the same
                 gr.Warning(escape(in_words(error)), duration=TOLD_S, title="Not taken")
 

@@ -51,7 +51,6 @@ def studio(installed: Any, trained: Any, tmp_path_factory: pytest.TempPathFactor
     finally:
         process.terminate()
         _, err = process.communicate(timeout=60)
-    Path("/tmp/h/work-studio/err.txt").write_text(err)
     assert err.endswith("lipwright: stopped\n")
     assert "gradio" not in err
 
