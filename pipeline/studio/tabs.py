@@ -294,7 +294,14 @@ def _edited(frame: Frame, project: Project, render: str | None) -> str:
     job = _last(frame, project, "paint", out=render)
     result = project.made(render)["result"]
     words = shown.outcome(job)
-    if job is not None and job.result is not None:
+    track = project.mouth(render)
+    if (
+        track.is_file()
+        and track.stat().st_mtime_ns > project.path(RENDERS, render).stat().st_mtime_ns
+        and _track(project, render).edits
+    ):
+        words += shown.said("The edits are not all rendered yet.")
+    elif job is not None and job.result is not None:
         words += shown.said(f"{job.result['painted']} of {job.result['frames']} frames were painted again.", "lede")
     elif result["painted"] < result["frames"]:
         words += shown.said(f"{result['painted']} of {result['frames']} frames were painted; the others were kept.")

@@ -131,12 +131,17 @@ def _kept(project: Project, kind: str, given: dict[str, Any]) -> str:
 class _Said(logging.Handler):
     """Passes warnings on."""
 
-    def __init__(self, say: Callable[..., None]) -> None:
+    def __init__(self, say: Callable[..., None], folder: Path) -> None:
         super().__init__(logging.WARNING)
-        self._say = say
+        self._say, self._folder = say, folder
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(WARNING, record.getMessage())
+        self._say(WARNING, _inside(self._folder, record.getMessage()))
+
+
+def _inside(folder: Path, words: str) -> str:
+    """Name files by where they are in the project."""
+    return words.replace(f"{folder}{os.sep}", "")
 
 
 def carry_out(pipe: Connection, folder: Path, kind: str, given: dict[str, Any]) -> None:
@@ -167,7 +172,7 @@ def carry_out(pipe: Connection, folder: Path, kind: str, given: dict[str, Any]) 
             said_s = now
             say(PROGRESS, (what, done, of))
 
-    logging.basicConfig(level=logging.WARNING, handlers=[_Said(say)])
+    logging.basicConfig(level=logging.WARNING, handlers=[_Said(say, folder)])
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
@@ -177,6 +182,6 @@ def carry_out(pipe: Connection, folder: Path, kind: str, given: dict[str, Any]) 
     except KeyboardInterrupt:
         end = partial(say, STOPPED, _kept(Project(folder), kind, given))
     except Exception as error:
-        end = partial(say, FAILED, explain(error)[1].replace(f"{folder}{os.sep}", ""))
+        end = partial(say, FAILED, _inside(folder, explain(error)[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end()
