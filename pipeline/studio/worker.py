@@ -24,6 +24,9 @@ SAID_EVERY_S = 0.1
 
 BASE, NOTHING = "base", "none"
 
+DEVICE = "auto"
+"""As on the command line."""
+
 MOST_EDITED_S = 300.0
 """Longer mouths are not laid out for editing: a track is read as a whole, at 7 kB a step."""
 
@@ -75,7 +78,7 @@ def render(
     result = _rendered(project, progress, out, given, model=run)
     audio = project.path(SOUNDS, sound)
     if len(StoredSpeech(probe(audio))) <= MOST_EDITED_S * SAMPLE_RATE_HZ:
-        export_mouth(project.mouth(out), model=run, audio=audio, force=True)
+        export_mouth(project.mouth(out), model=run, audio=audio, device=DEVICE, force=True)
     return result
 
 
@@ -98,6 +101,7 @@ def _rendered(project: Project, progress: Progress, out: str, given: dict[str, A
         settings=RenderSettings(**given["settings"]),
         face=given["face"],
         credentials=Credentials(consent=None if consent is None else project.path(CONSENTS, consent)),
+        device=DEVICE,
         force=True,
         progress=progress,
         **mouth,
