@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt scripts/set_up.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[base,demo,voice,cluster,parquet,provenance,onnx,stream,docs,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[base,demo,voice,cluster,parquet,provenance,onnx,stream,studio,docs,dev]'
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps syncnet-python python_speech_features  # see docs/metrics.md
 	$(BIN)/python scripts/set_up.py
 	touch $(STAMP)

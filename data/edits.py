@@ -1,4 +1,4 @@
-"""Edits: what a person asks of a mouth track, as spans of time in which it moves more, less or not at all."""
+"""Edits: what a person asks of a mouth track, as spans of time in which it moves more or less, stays as it is, or is shut."""
 
 from __future__ import annotations
 
@@ -33,20 +33,34 @@ SHORTEST_CLOSED_S = 0.2
 
 @dataclass(frozen=True)
 class Edit:
-    """A change that a person asks for between two times: `gain` on the movement, or the mouth held closed.
+    """A change that a person asks for between two times.
+
+    Attributes
+    ----------
+    start_s, end_s
+        From when to when; an edit whose end does not come after its start does nothing.
+    gain
+        On the movement.
+    closed
+        The mouth is shut.
+    hold
+        The mouth stays as it is at the start.
 
     Raises
     ------
     InputError
-        The gain is below 0 or above `MOST_GAIN`.
+        The gain is below 0 or above `MOST_GAIN`, or a mouth is to be held as it is and shut.
     """
 
     start_s: float
     end_s: float
     gain: float = 1.0
     closed: bool = False
+    hold: bool = False
 
     def __post_init__(self) -> None:
+        if self.closed and self.hold:
+            raise InputError(f"from {self.start_s:g} to {self.end_s:g} s a mouth is to be closed and held; choose one")
         if not 0 <= self.gain <= MOST_GAIN:
             raise InputError(f"gain is {self.gain:g}; give a number from 0, a still mouth, to {MOST_GAIN:g}")
 
@@ -86,6 +100,37 @@ def table(edits: Sequence[Edit]) -> np.ndarray:
     """Return start, end and gain of edits, (E, 3) float64."""
     rows = [(edit.start_s, edit.end_s, 0.0 if edit.closed else edit.gain) for edit in edits]
     return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def held(edits: Sequence[Edit], track: MouthTrack, times_s: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+    """Return a track's mouths at some times with those edits carried out that hold them.
+
+    Parameters
+    ----------
+    edits
+        Of several at one time the one that begins last counts.
+    track
+        Where the mouth is held as it is not seen at the start, it is held as it was last seen before.
+    times_s : ndarray, shape (T,)
+        Increasing.
+    xyz : ndarray, shape (T, 40, 3)
+        The track's mouths then.
+    """
+    last = len(track.valid) - 1
+    for edit in sorted((edit for edit in edits if edit.hold), key=lambda edit: (edit.start_s, -edit.end_s)):
+        inside = slice(*np.searchsorted(times_s, (edit.start_s, edit.end_s)))
+        if inside.start >= inside.stop:
+            continue
+        first, end = (int(np.clip(round((at - track.start_s) * STEP_HZ), 0, last)) for at in (edit.start_s, edit.end_s))
+        seen = np.flatnonzero(track.valid[: first + 1])[-1:]
+        if not len(seen):
+            seen = first + np.flatnonzero(track.valid[first : end + 1])[:1]
+        if len(seen):
+            ramp = min(RAMP_S, edit.end_s - edit.start_s)
+            weight = np.minimum((edit.end_s - times_s[inside]) / ramp, 1).astype(np.float32)[:, None, None]
+            xyz = xyz.copy()
+            xyz[inside] += weight * (track.xyz[int(seen[0])] - xyz[inside])
+    return xyz
 
 
 def with_gain(track: MouthTrack, gain: float) -> MouthTrack:

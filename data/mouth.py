@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipwright.data.edits import Edit, factors, table
+from lipwright.data.edits import Edit, factors, held, table
 from lipwright.data.errors import InputError, TrackError
 from lipwright.data.face_space import fit_pose
 from lipwright.data.features import STEP_HZ
@@ -194,6 +194,7 @@ class MouthTrack:
         """Return the times (N,) of some steps and the mouth then, (N, 40, 3), edits carried out."""
         times_s = self.start_s + np.arange(first, end) / STEP_HZ
         xyz, factor, neutral = self.xyz[first:end], factors(self._table, times_s), self.speaker.neutral
+        xyz = held(self.edits, self, times_s, xyz)
         changed = factor != 1
         if changed.any():
             moved = (xyz[changed] - neutral) * factor[changed, None, None].astype(np.float32)
@@ -224,6 +225,12 @@ class MouthTrack:
         placed = store_mouths(speaker.place(self.speaker.normalise(xyz, scale), scale) for xyz in blocks)
         return replace(self, xyz=placed, speaker=speaker)
 
+    def as_written(self) -> MouthTrack:
+        """Return the track as it is read again once it was saved: with its numbers rounded."""
+        blocks = (self.xyz[k : k + BLOCK] for k in range(0, len(self.valid), BLOCK))
+        neutral = _round(self.speaker.neutral).astype(np.float32)
+        return replace(self, xyz=store_mouths(map(_round, blocks)), speaker=replace(self.speaker, neutral=neutral))
+
     def save(self, path: Path) -> None:
         """Write the track as JSON (format ``lipwright-mouth``, version 1), whole or not at all."""
         times_s = self.times_s
@@ -252,7 +259,11 @@ def _json(values: Any) -> str:
 
 
 def _rounded(values: np.ndarray) -> list[Any]:
-    return np.round(values.astype(np.float64), 5).tolist()
+    return _round(values).tolist()
+
+
+def _round(values: np.ndarray) -> np.ndarray:
+    return np.round(values.astype(np.float64), 5)
 
 
 def store_mouths(blocks: Iterable[np.ndarray]) -> Rows:
@@ -327,6 +338,7 @@ def _number(value: Any) -> float:
 
 def _edit(fields: Any) -> Edit:
     edit = Edit(**fields)
-    if not isinstance(edit.closed, bool):
-        raise ValueError(f"closed is {edit.closed!r}; give true or false")
-    return Edit(_number(edit.start_s), _number(edit.end_s), _number(edit.gain), edit.closed)
+    for name in ("closed", "hold"):
+        if not isinstance(value := getattr(edit, name), bool):
+            raise ValueError(f"{name} is {value!r}; give true or false")
+    return Edit(_number(edit.start_s), _number(edit.end_s), _number(edit.gain), edit.closed, edit.hold)

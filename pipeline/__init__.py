@@ -21,6 +21,7 @@ _HOMES = {
     "export_mouth": "export",
     "LiveMouth": "stream",
     "LiveServer": "server",
+    "open_studio": "studio",
     "verify_file": "verify",
     "make_demo": "demo",
     "examine": "doctor",

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from lipwright.data.errors import LipwrightError
@@ -128,7 +129,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, work, logging.getLogger().getEffectiveLevel())
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
-        with _without_ctrl_c():
+        with without_ctrl_c():
             self.process.start()
         theirs.close()  # so that ours is told when the process ends
 
@@ -143,16 +144,21 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
-        code = self.process.exitcode or 0
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"exit code {code}"
+        return how_it_ended(self.process)
+
+
+def how_it_ended(process: BaseProcess) -> str:
+    """Say how a process that is over ended: the signal, or its exit code."""
+    code = process.exitcode or 0
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"exit code {code}"
 
 
 def _serve(pipe: Connection, work: Callable[..., Any], log_level: int) -> None:
     """Do the jobs that come through a pipe, until it is closed."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     logging.basicConfig(level=log_level, format="%(message)s")
     keep_to_one_core()
     signal.signal(signal.SIGTERM, _leave)
@@ -168,7 +174,7 @@ def _serve(pipe: Connection, work: Callable[..., Any], log_level: int) -> None:
                 said = error
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process, whatever it is at, once its parent has ended: that one was killed, and its lock is gone with it."""
     if (parent := parent_process()) is not None:
         wait([parent.sentinel])
@@ -188,7 +194,7 @@ def _leave(*_: object) -> None:
 
 
 @contextmanager
-def _without_ctrl_c() -> Iterator[None]:
+def without_ctrl_c() -> Iterator[None]:
     """Start workers inside: a terminal sends Ctrl-C to them too, but to end them, cleanly, is up to their parent."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

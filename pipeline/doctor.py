@@ -24,6 +24,7 @@ EXTRAS = {
     "onnx": "writes a network as ONNX",
     "parquet": "writes a corpus as Parquet",
     "cluster": "preprocesses on many machines",
+    "studio": "serves a page to check, train, render and edit from",
     "stream": "serves live mouths, sends them as OSC, hears a microphone",
     "demo": "the demo: speech to make a corpus of",
     "docs": "builds the documentation as a site",

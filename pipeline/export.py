@@ -11,7 +11,7 @@ from lipwright.data.errors import FaceError, InputError, require_new
 from lipwright.data.files import sweep
 from lipwright.data.landmarks import face_track
 from lipwright.data.media import probe
-from lipwright.data.mouth import Speaker, track_of
+from lipwright.data.mouth import track_of
 from lipwright.pipeline.formats import Format
 from lipwright.pipeline.formats.cues import (
     write_moho,
@@ -24,7 +24,7 @@ from lipwright.pipeline.formats.curves import write_csv, write_json, write_oculu
 from lipwright.pipeline.formats.graph import write_graph
 from lipwright.pipeline.formats.live_link import write_live_link
 from lipwright.pipeline.formats.take import Take
-from lipwright.pipeline.predict import load_model, predict_mouth
+from lipwright.pipeline.predict import load_model, own_speaker, predict_mouth
 from lipwright.pipeline.progress import Progress, told_as
 
 WRITERS: dict[Format, Callable[[Take, Path], None]] = {
@@ -119,7 +119,6 @@ def measure_take(video: Path, progress: Progress | None = None) -> Take:
 def predict_take(audio: Path, model: Path | None = None, device: str = "cpu") -> Take:
     """Predict the mouth that goes with sound, on the model's mean mouth."""
     lipsync = load_model(model, device)
-    speaker = Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
     media = probe(audio)
     samples = StoredSpeech(media)
-    return Take(media, predict_mouth(lipsync, samples, speaker), lipsync=lipsync, samples=samples)
+    return Take(media, predict_mouth(lipsync, samples, own_speaker(lipsync)), lipsync=lipsync, samples=samples)

@@ -104,6 +104,11 @@ def predict_mouth(
     return MouthTrack(xyz, np.ones(count, bool), speaker)
 
 
+def own_speaker(lipsync: LipSync) -> Speaker:
+    """Return the one whose mouth a model has when nobody's is asked for: the mean of those that it was trained on."""
+    return Speaker(lipsync.neutral.cpu().numpy(), lipsync.config.scale)
+
+
 def mean_mouth(lipsync: LipSync, speaker: Speaker) -> np.ndarray:
     """Return the training mean on a person's neutral mouth, (40, 3): what a model says that has learned nothing."""
     return speaker.place(lipsync.pca_mean.cpu().numpy().reshape(-1, 3), lipsync.config.scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lipwright.data.threads import one_heap
-from lipwright.pipeline.cli import corpora, doctor, footage, models, stream, verify, video  # noqa: F401
+from lipwright.pipeline.cli import corpora, doctor, footage, models, stream, studio, verify, video  # noqa: F401
 from lipwright.pipeline.cli.command import app
 
 

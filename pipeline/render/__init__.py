@@ -106,8 +106,9 @@ def render_video(
     Returns
     -------
     dict
-        ``out``, ``frames``, ``seconds``, ``elapsed_s``, ``tracking_s``, ``bank_s``, ``frames_per_s`` (of painting and
-        encoding), ``peak_rss_mb``, ``outside_max_abs``, ``mask_share``, ``synthetic``;
+        ``out``, ``frames``, ``painted`` (those of them that were not kept from an earlier render), ``seconds``,
+        ``elapsed_s``, ``tracking_s``, ``bank_s``, ``frames_per_s`` (of painting and encoding), ``peak_rss_mb``,
+        ``outside_max_abs``, ``mask_share``, ``synthetic``;
         ``credentials`` (signed, test certificate, or None), ``signer`` (whose certificate), ``unsigned`` (why nobody signs).
 
     Raises
@@ -160,7 +161,7 @@ def render_video(
     for role, script in zip(roles, scripts, strict=True):
         require_open(role, plan.times_s, script.bank or target)
     encoding = _encoding(media, out, settings)
-    painting, worst, shares = time.perf_counter(), 0, []
+    painting, worst, shares, painted = time.perf_counter(), 0, [], 0
     film = Film(media, sha256, plan, start_s, roles, encoding, settings)
     part = settings.start_s is not None or settings.end_s is not None or settings.preview
     with (
@@ -178,12 +179,14 @@ def render_video(
             writer.append(span.packets)
             worst = max(worst, span.outside_max_abs)
             shares.append(span.mask_shares)
+            painted += len(span.packets.pts) if span.painted else 0
     prune("spans")  # not before: what is left of a render that was killed is for the next one
     elapsed = time.perf_counter() - painting
     mask_shares = np.concatenate(shares)
     return {
         "out": str(out),
         "frames": len(plan),
+        "painted": painted,
         "seconds": round(float(end_s - start_s), 3),
         "elapsed_s": round(time.perf_counter() - began, 3),
         "bank_s": round(bank_s, 3),

@@ -132,7 +132,7 @@ def motion_of(
     if script.mouth is not None:
         own = load_track(script.mouth)
         return lambda speaker, _: own.on(speaker)
-    from lipwright.pipeline.predict import feature_settings, foreign_model, load_model, predict_mouth
+    from lipwright.pipeline.predict import feature_settings, foreign_model, load_model, own_speaker, predict_mouth
 
     lipsync = load_model(script.model, device)
     gain = gain_for(samples, feature_settings(lipsync))
@@ -140,7 +140,9 @@ def motion_of(
     def predict(speaker: Speaker, sha256: str) -> MouthTrack:
         if warning := foreign_model(lipsync, speaker, sha256):
             log.warning("%s", warning)
-        return predict_mouth(lipsync, samples, speaker, gain=gain, progress=told_as(progress, "predict"))
+        # As `export` writes it, to the last digit: once it is edited, only what the edits change is painted again.
+        said = predict_mouth(lipsync, samples, own_speaker(lipsync), gain=gain, progress=told_as(progress, "predict"))
+        return said.as_written().on(speaker)
 
     return predict
 

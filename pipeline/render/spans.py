@@ -62,11 +62,14 @@ class Span:
         Greatest difference to the target outside the masks, levels.
     mask_shares : ndarray, shape (P,), float32
         The mask's share of the face, of each painting.
+    painted
+        It was made now, and not kept from before.
     """
 
     packets: Packets
     outside_max_abs: int
     mask_shares: np.ndarray
+    painted: bool = False
 
     @staticmethod
     def load(path: Path) -> Span | None:
@@ -238,7 +241,7 @@ class Film:
                 if progress:
                     progress("render", k, len(self.plan))
 
-        span = Span(encode(self.encoding, pictures()), worst, np.array(shares, np.float32))
+        span = Span(encode(self.encoding, pictures()), worst, np.array(shares, np.float32), painted=True)
         span.save(_file(given.key))
         trim_heap()  # pictures that are held and let go in two threads leave holes, more with every span
         return span

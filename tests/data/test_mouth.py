@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lipwright.data.edits import RAMP_S, Edit
-from lipwright.data.errors import TrackError
+from lipwright.data.errors import InputError, TrackError
 from lipwright.data.face_space import ANCHORS, CANONICAL
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.mouth import (
@@ -325,6 +325,44 @@ def test_an_edit_of_no_length_or_elsewhere_does_nothing(track: MouthTrack, edit:
     np.testing.assert_array_equal(edited(track, edit), track.xyz)
 
 
+def test_held_is_the_mouth_of_the_start(track: MouthTrack) -> None:
+    done = edited(track, Edit(0.8, 1.2, hold=True))
+    times = track.times_s
+    outside = (times < 0.8 - 1e-6) | (times >= 1.2)
+    np.testing.assert_array_equal(done[outside], track.xyz[outside])
+    (start,) = np.flatnonzero(np.isclose(times, 0.8))
+    held = (times > 0.8 - 1e-6) & (times < 1.2 - RAMP_S - 1e-6)
+    assert track.valid[start]
+    np.testing.assert_allclose(done[held], np.repeat(track.xyz[start][None], held.sum(), 0), atol=1e-6)
+
+
+def test_a_mouth_that_is_not_seen_is_held_as_it_was_seen_last(track: MouthTrack) -> None:
+    valid = track.valid.copy()
+    valid[28:33] = False  # 0.78 to 0.82 s
+    done = edited(replace(track, valid=valid), Edit(0.8, 1.2, hold=True))
+    np.testing.assert_allclose(done[40], track.xyz[27], atol=1e-6)
+
+
+def test_a_held_mouth_moves_by_the_gain_of_its_time_too(track: MouthTrack) -> None:
+    neutral, hold = track.speaker.neutral, Edit(0.8, 1.2, hold=True)
+    both = edited(track, hold, Edit(0.5, 2.0, gain=0.5))[40]
+    np.testing.assert_allclose(both - neutral, 0.5 * (edited(track, hold)[40] - neutral), atol=1e-5)
+    np.testing.assert_array_equal(edited(track, Edit(0.5, 2.0, gain=0.5), hold)[40], both)
+
+
+def test_of_two_holds_the_one_that_begins_last_counts(track: MouthTrack) -> None:
+    early, late = Edit(0.6, 1.6, hold=True), Edit(1.0, 1.4, hold=True)
+    for edits in ((early, late), (late, early)):
+        done = edited(track, *edits)
+        np.testing.assert_allclose(done[60], track.xyz[50], atol=1e-6)
+        np.testing.assert_allclose(done[30], track.xyz[10], atol=1e-6)
+
+
+def test_closed_and_held_is_refused() -> None:
+    with pytest.raises(InputError, match="choose one"):
+        Edit(0, 1, closed=True, hold=True)
+
+
 def test_edits_add_up_in_any_order(track: MouthTrack) -> None:
     more, less = Edit(0.5, 2.4, gain=0.5), Edit(0.7, 2.0, gain=1.5)
     np.testing.assert_allclose(edited(track, more, less), edited(track, less, more), atol=1e-6)
@@ -346,7 +384,7 @@ class _Counted:
         return self.xyz[key]
 
 
-EDITS = (Edit(0.9, 1.6, gain=2.0), Edit(1.5, 2.2, closed=True), Edit(-np.inf, np.inf, gain=0.7))
+EDITS = (Edit(0.9, 1.6, gain=2.0), Edit(1.2, 1.9, hold=True), Edit(1.5, 2.2, closed=True), Edit(-np.inf, np.inf, gain=0.7))
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -404,7 +442,7 @@ def test_a_movement_goes_onto_another_mouth(scales: tuple[float | None, float | 
 
 
 @pytest.mark.parametrize("scale", [0.3, None])
-@pytest.mark.parametrize("edits", [(), (Edit(0.5, 1.0, gain=0.5), Edit(1.0, 1.5, closed=True))])
+@pytest.mark.parametrize("edits", [(), (Edit(0.5, 1.0, gain=0.5), Edit(1.0, 1.5, closed=True), Edit(2.0, 3.0, hold=True))])
 def test_save_then_load_is_the_same(track: MouthTrack, tmp_path: Path, scale: float | None, edits: tuple[Edit, ...]) -> None:
     track = replace(track, edits=edits, speaker=replace(track.speaker, scale=scale, neutral_estimated=scale is None))
     track.save(tmp_path / "track.json")

@@ -155,7 +155,7 @@ def test_sound_waits_within_bounds_and_comes_out_in_order() -> None:
 def test_work_is_late_where_sound_that_came_in_time_waits(
     monkeypatch: pytest.MonkeyPatch, pace: float, heard: float, late: bool
 ) -> None:
-    """Three seconds of sound that comes `pace` times as fast as it was spoken, of which `heard` can be worked on in a second."""
+    """Three seconds of sound that comes `pace` times as fast as spoken, of which `heard` can be worked on in a second."""
     clock = 0.0
     monkeypatch.setattr(live_client, "monotonic", lambda: clock)
     block_s = 0.02

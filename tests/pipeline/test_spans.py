@@ -23,7 +23,8 @@ from lipwright.data.encoder import Encoding, encode
 from lipwright.data.errors import Cancelled
 from lipwright.data.landmarks import FaceTrack
 from lipwright.data.media import BT709, Yuv, probe, read_frames
-from lipwright.data.mouth import track_of
+from lipwright.data.mouth import load_track, track_of
+from lipwright.pipeline.export import export_mouth
 from lipwright.pipeline.render import render_video, spans
 from lipwright.pipeline.render.spans import Span
 from lipwright.pipeline.settings import RenderSettings
@@ -124,6 +125,20 @@ def test_an_edit_paints_only_the_spans_near_it(
     changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     assert set(changed) <= set(near)
     assert len(changed) >= 15
+
+
+def test_a_predicted_mouth_that_is_exported_and_edited_is_painted_near_the_edit_alone(
+    tmp_path: Path, talk: Any, no_spans: Path
+) -> None:
+    first = render_video(talk.path, talk.path, tmp_path / "a.mp4")
+    assert first["painted"] == first["frames"]
+    export_mouth(tmp_path / "mouth.json", audio=talk.path)
+    same = render_video(talk.path, talk.path, tmp_path / "b.mp4", mouth=tmp_path / "mouth.json")
+    assert (same["painted"], same["frames"]) == (0, first["frames"])
+    track = load_track(tmp_path / "mouth.json")
+    replace(track, edits=(Edit(1.0, 1.5, hold=True),)).save(tmp_path / "edited.json")
+    edited = render_video(talk.path, talk.path, tmp_path / "c.mp4", mouth=tmp_path / "edited.json")
+    assert 0 < edited["painted"] <= 4 * SHORT < first["frames"]
 
 
 OTHERWISE: dict[str, Any] = {"overlay": True, "label": True, "crf": 30, "preview": True}
