@@ -24,8 +24,8 @@ from lipwright.pipeline.live_gain import LiveGain
 from lipwright.pipeline.predict import base_model, feature_settings, load_model
 from lipwright.pipeline.visemes import HOLD_S, LATER_S, HeldVisemes, VisemeSet
 
-AT_ONCE = 3
-"""Steps are predicted so many together: each run through the network costs, and 20 ms more are not seen."""
+AT_ONCE = 2
+"""Steps are predicted so many together: each run through the network costs (docs/streaming.md)."""
 
 MOST_AT_ONCE = 10 * SAMPLE_RATE_HZ
 """Samples: more are heard in parts."""
@@ -150,7 +150,7 @@ class LiveMouth:
         Say these too: the model's where it was trained on footage, else by the mouth's outline.
     visemes
         A set to say these of, each for 60 ms at least. They come from the sounds that the base model tells apart, which then
-        hears beside another model, and 20 ms later than the mouth (`lipwright.pipeline.visemes.LATER_S`).
+        hears beside another model, and 10 ms later than the mouth (`lipwright.pipeline.visemes.LATER_S`).
     device
         Where the model runs.
 
@@ -161,7 +161,7 @@ class LiveMouth:
     speaker : Speaker
         With the model's range of opening where the person does not speak.
     lookahead_s : float
-        How far steps are behind the sound; up to 20 ms more, since `AT_ONCE` steps are said together.
+        How far steps are behind the sound; up to 10 ms more, since `AT_ONCE` steps are said together, and what a piece of sound holds back.
 
     Raises
     ------
@@ -231,7 +231,7 @@ class LiveMouth:
         Returns
         -------
         LiveSteps
-            The steps that can be said now: those up to `lookahead_s` and 20 ms ago.
+            The steps that can be said now: those up to `lookahead_s` and 10 ms ago.
 
         Raises
         ------

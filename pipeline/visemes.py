@@ -26,9 +26,9 @@ from lipwright.pipeline.predict import base_model, feature_settings
 HOLD_S = 0.06
 """No mouth is shown for less: longer ones lose closed lips, shorter ones flutter (`docs/formats.md`)."""
 
-LATER_S = 0.02
-"""A live viseme is chosen when so much after it is known: more makes it likelier the offline one, less shows it sooner, and
-nothing is gained in what is right (`docs/streaming.md`)."""
+LATER_S = 0.01
+"""A live viseme is chosen when so much after it is known: more makes it likelier the offline one, and hardly a righter one
+(`docs/streaming.md`)."""
 
 FAVOUR = 2.0
 """Closed lips count so much more than other mouths where one is to be held: they are short, and missed most when they lack."""

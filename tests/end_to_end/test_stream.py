@@ -253,7 +253,7 @@ def test_two_clients_at_once_are_sent_their_own_mouths(server: Served, babble: C
             while "end" not in (said := json.loads(client.recv(DEADLINE_S))):
                 rows[k] += said["steps"]
             assert said == {"end": True, "steps": 201, "dropped_steps": 0, "dropped_frames": 0}
-    assert [ready["lookahead_ms"] for ready in readies] == [420, 400]
+    assert [ready["lookahead_ms"] for ready in readies] == [410, 400]
     for ready in readies:
         assert ready["step_hz"] == 100
         assert ready["face"] is None
