@@ -161,7 +161,7 @@ class LiveMouth:
     speaker : Speaker
         With the model's range of opening where the person does not speak.
     lookahead_s : float
-        How far steps are behind the sound; up to 10 ms more, since `AT_ONCE` steps are said together, where pieces are no longer.
+        How far steps are behind the sound; up to 10 ms more, since `AT_ONCE` steps are said together, where pieces are short.
 
     Raises
     ------
