@@ -20,7 +20,7 @@ from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.settings import RenderSettings, TrainSettings, help_of
 from lipwright.pipeline.studio import shown
 from lipwright.pipeline.studio.page import TOLD_S, Frame, Values
-from lipwright.pipeline.studio.work import CONSENTS, FOOTAGE, RENDERS, RUNS, SOUNDS, SUFFIXES, Project
+from lipwright.pipeline.studio.work import CONSENTS, FOOTAGE, RENDERS, RUNS, SOUNDS, SUFFIXES, Project, plain_name
 from lipwright.pipeline.studio.worker import BASE, MOST_EDITED_S, NOTHING
 
 ANY_FACE, NO_CONSENT, RESUMED = "", "", "resume "
@@ -172,7 +172,7 @@ def render(frame: Frame) -> None:
             raise InputError("ask the person first: this puts words into their mouth; tick that they have agreed")
         _chosen(target, "video"), _chosen(sound, "sound")
         given = {
-            "out": f"{Path(target).stem[:30]} says {Path(sound).stem[:30]} {{number}}.mp4",
+            "out": f"{plain_name(f'{Path(target).stem[:30]} says {Path(sound).stem[:30]}')} {{number}}.mp4",
             "target": target, "sound": sound, "model": model, "consent": consent or None, "face": face or None,
             "settings": {"mouth_gain": gain, "closed_in_silence": closed, "preview": preview, "label": label},
         }  # fmt: skip

@@ -98,6 +98,16 @@ def test_what_comes_in_is_looked_at(work: WorkFolder, talk: Any, tmp_path: Path)
     assert [path for path in work.uploads.rglob("*") if path.is_file()] == []
 
 
+def test_a_long_name_keeps_its_end_and_what_is_made_of_it_has_its_own(work: WorkFolder, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("yes")
+    for name, taken in (("x" * 200, "x" * 76), ("x" * 200, f"{'x' * 74} 2"), ("ж" * 90, "ж" * 38), ("ж" * 90, "ж" * 37 + " 2")):
+        assert _bring(work, tmp_path / "a", CONSENTS, f"{name[:100]}.txt") == f"{taken}.txt"
+    project = work.project(FIRST)
+    out = f"{plain_name('ж' * 90)} 7.mp4"
+    assert project.place(RENDERS, out).name == out
+    assert len({project.place(RENDERS, out), project.place(RENDERS, f"{out}.json"), project.mouth(out)}) == 3
+
+
 def test_what_lies_elsewhere_is_not_taken_in(work: WorkFolder, talk: Any) -> None:
     (work.uploads / "link.mp4").symlink_to(talk.path)
     for path in (talk.path, work.uploads / "link.mp4", work.uploads / ".." / ".lock", work.uploads / "gone.mp4"):
