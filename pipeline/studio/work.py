@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipwright.data.errors import InputError
-from lipwright.data.files import whole_file
+from lipwright.data.files import sweep_all, whole_file
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -143,6 +143,12 @@ class Project:
         with whole_file(self.place(RENDERS, f"{render}.json")) as partial:
             partial.write_text(json.dumps(made))
 
+    def sweep(self) -> None:
+        """Remove what jobs that were killed have left half-written."""
+        for kind in KINDS:
+            with suppress(OSError):
+                sweep_all(self.folder / kind)
+
     def take_in(self, kind: str, upload: Path) -> str:
         """Move what was uploaded into the project, once it is found to be what it should; return the name that it has there.
 
@@ -198,6 +204,8 @@ class WorkFolder:
             raise InputError(f"{folder} cannot be worked in ({error.strerror}); choose another --work") from None
         if not self.projects():
             self.project(FIRST, new=True)
+        for name in self.projects():
+            self.project(name).sweep()
 
     def _locked(self) -> BaseFileLock:
         from filelock import FileLock, Timeout

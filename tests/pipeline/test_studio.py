@@ -311,15 +311,64 @@ def test_a_job_that_is_killed_takes_nothing_along(work: WorkFolder, jobs: JobQue
     assert "gone.mp4" in next_.words
 
 
+def _nobody() -> int:
+    """Return the number of a process that is no more."""
+    return int(subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout)
+
+
+def test_what_a_killed_job_left_half_written_goes(work: WorkFolder, jobs: JobQueue) -> None:
+    project, theirs = work.project(FIRST), f"{_nobody()}-7"
+
+    def leave() -> list[Path]:
+        left = [project.place(kind, "a").with_name(f".a.b{end}") for kind, end in (
+            (RENDERS, f".{theirs}.partial"), (RENDERS, f".{theirs}.sealed"), (RUNS, f".{theirs}.partial"),
+        )]  # fmt: skip
+        left[0].write_bytes(b"half")
+        left[1].write_bytes(b"half")
+        left[2].mkdir()
+        return left
+
+    by_others = project.place(RENDERS, "a").with_name(f".a.b.{os.getppid()}.partial")
+    by_others.write_bytes(b"half")
+    left = leave()
+    jobs.wait(jobs.ask(FIRST, "check", {"video": "gone.mp4"}), PATIENCE_S)
+    assert [path for path in left if path.exists()] == []
+    left = leave()
+    work.close()
+    WorkFolder(work.folder).close()
+    assert [path for path in left if path.exists()] == []
+    assert by_others.exists()
+
+
+def test_the_last_jobs_are_known_and_none_waits_twice(
+    work: WorkFolder, jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwright.pipeline.studio.jobs.MOST_KEPT", 3)
+    given = {"run": "run {number}", "init": "none", "epochs": 1, "resume": False}
+    first = jobs.ask(FIRST, "check", {"video": "gone.mp4"})  # the others wait while its process starts
+    jobs.ask(FIRST, "train", given)
+    with pytest.raises(InputError, match="waiting already"):
+        jobs.ask(FIRST, "train", given)
+    third = jobs.ask(FIRST, "train", given | {"epochs": 2})
+    jobs.wait(first, PATIENCE_S)
+    fourth = jobs.ask(FIRST, "check", {"video": "gone.mp4"})
+    assert [job.number for job in jobs.every()] == [4, 3, 2]
+    assert sorted(path.stem for path in work.jobs.glob("*.json")) == ["00002", "00003", "00004"]
+    for job in (third, fourth):
+        jobs.cancel(job.number)
+
+
 def test_a_studio_that_was_killed_says_so_of_its_job(work: WorkFolder) -> None:
     for number, state in enumerate((RUNNING, QUEUED), 1):
         job = Job(number, "check", FIRST, {"video": "a.mp4"}, state)
         (work.jobs / f"{number:05d}.json").write_text(json.dumps(vars(job)))
+    (work.jobs / f".00002.json.{_nobody()}-1.partial").write_text("{")
     (work.jobs / "00003.json").write_text('{"number": 3, "half')
     queue = JobQueue(work)
     was, waited = queue.every()[::-1]
-    assert (was.state, "closed meanwhile" in was.words) == (STOPPED, True)
+    assert (was.state, "ended meanwhile" in was.words) == (STOPPED, True)
     assert queue.wait(waited, PATIENCE_S).state == FAILED  # it was begun: there is no such video
+    assert [path.name for path in work.jobs.iterdir() if path.suffix != ".json"] == []
     queue.close()
 
 
