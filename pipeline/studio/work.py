@@ -131,7 +131,7 @@ class Project:
         return self.place(MOUTHS, f"{render}.track")
 
     def made(self, render: str) -> dict[str, Any]:
-        """Return what is known of a render: what was ``given``, the ``result``, and what it says of itself (``words``)."""
+        """Return what is known of a render: what was ``given``, the ``result``, its ``edits``, its own ``words``."""
         path = self.path(RENDERS, render)
         try:
             return json.loads(path.with_name(f"{render}.json").read_text())

@@ -421,6 +421,15 @@ def test_a_render_is_cancelled_made_and_painted_again_where_it_was_edited(work: 
     assert jobs.wait(edited, PATIENCE_S).state == DONE, edited.words
     assert 0 < (edited.result or {})["painted"] <= (edited.result or {})["frames"]
     assert (project.folder / RENDERS / "2.mp4").read_bytes() != before
+    assert [Edit(**edit) for edit in project.made("2.mp4")["edits"]] == [Edit(1, 2, hold=True)]
+
+
+def test_a_tick_at_an_edit_that_is_gone_means_no_other() -> None:
+    from lipwright.pipeline.studio.tabs import _named
+
+    names = [*_named((Edit(1, 2, 0.5), Edit(3, 4, closed=True), Edit(1, 2, 0.5)))]
+    assert len(set(names)) == 3
+    assert not {names[0], names[2]} & {*_named((Edit(3, 4, closed=True),))}
 
 
 def test_closing_stops_what_runs_and_keeps_what_waits(work: WorkFolder, talk: Any) -> None:
