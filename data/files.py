@@ -37,6 +37,12 @@ def sweep(path: Path) -> None:
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
+def sweep_all(folder: Path) -> None:
+    """Remove what writers of any output in a folder left there when they were killed."""
+    for left in [*folder.glob(".*.*.partial"), *folder.glob(f".*.*.{SEALED}")]:
+        sweep(left.with_name(left.name[1:].rsplit(".", 2)[0]))
+
+
 def left_behind(path: Path, kind: str = "partial") -> list[Path]:
     """Return what has temporary names of `path`, given by nobody who is still at work."""
     found = []

@@ -17,7 +17,7 @@ def studio(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of this machine alone; 0: one that is free.")] = 7860,
     work: Annotated[
         Path | None,
-        typer.Option("--work", metavar="DIR", help="Folder for all files; by default ~/.local/share/lipwright/studio."),
+        typer.Option("--work", metavar="DIR", help="Folder of the projects; by default ~/.local/share/lipwright/studio."),
     ] = None,
     upload_mb: Annotated[float, typer.Option("--upload-mb", min=1, help="Size of the largest file that is taken in.")] = 2000,
     *,

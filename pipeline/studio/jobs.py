@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from lipwright.data.errors import InputError
-from lipwright.data.files import sweep, whole_file
+from lipwright.data.files import sweep_all, whole_file
 from lipwright.pipeline.crew import PATIENCE_S, how_it_ended, without_ctrl_c
 from lipwright.pipeline.errors import in_words
-from lipwright.pipeline.studio.work import WorkFolder
+from lipwright.pipeline.studio.work import Project, WorkFolder
 from lipwright.pipeline.studio.worker import DONE, FAILED, PROGRESS, STOPPED, WARNING, carry_out
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ ENDED = (DONE, FAILED, STOPPED)
 
 MOST_KEPT = 300
 """Of older jobs no record is kept."""
+
+CUT_OFF = "the studio was ended meanwhile; ask for it again: videos and spans that were finished are kept"
 
 LOOK_S = 0.5
 """So often it is looked whether one that was told to stop has."""
@@ -89,10 +91,9 @@ class JobQueue:
         self._stops: dict[int, float] = {}
         self._pid: int | None = None
         self._jobs = {job.number: job for job in _read(work.jobs)}
-        self.revision = 0
         with self._changed:
             for job in [job for job in self._jobs.values() if job.state == RUNNING]:
-                self._end(job, STOPPED, "the studio was closed meanwhile; start it again, and it goes on with what was kept")
+                self._end(job, STOPPED, CUT_OFF)
         self._thread = threading.Thread(target=self._work_off, name="jobs")
         self._thread.start()
 
@@ -127,15 +128,16 @@ class JobQueue:
             It cannot be written down.
         """
         with self._changed:
-            number = max(self._jobs, default=0) + 1
-            filled = {k: v.replace("{number}", str(number)) if isinstance(v, str) else v for k, v in given.items()}
-            job = Job(number, kind, project, filled)
             for other in self._jobs.values():
-                if (other.state, other.project, other.kind, other.given) == (QUEUED, project, kind, filled):
+                same = (other.state, other.project, other.kind) == (QUEUED, project, kind)
+                if same and other.given == _numbered(given, other.number):
                     raise InputError("the very same is waiting already")
+            number = max(self._jobs, default=0) + 1
+            job = Job(number, kind, project, _numbered(given, number))
             self._keep(job)
             self._jobs[number] = job
-            self._tell()
+            self._forget()
+            self._changed.notify_all()
         return job
 
     def cancel(self, number: int) -> None:
@@ -156,7 +158,6 @@ class JobQueue:
     def _stop(self, job: Job) -> None:
         if job.number not in self._stops:
             self._stops[job.number] = time.monotonic()
-            self._tell()
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -174,7 +175,6 @@ class JobQueue:
                 job = min((job for job in self._jobs.values() if job.state == QUEUED), key=lambda job: job.number)
                 job.state, job.began_s = RUNNING, time.time()
                 self._note(job)
-                self._tell()
             try:
                 state, words, result = self._done(job)
             except Exception as error:  # no memory for a process, say: the next may have some
@@ -186,8 +186,7 @@ class JobQueue:
 
     def _done(self, job: Job) -> tuple[str, str, dict[str, Any] | None]:
         """Have a job done; return how it ended, in words if it is not done, and its result."""
-        project = self._work.project(job.project)
-        with self._process(job, project.folder) as (process, pipe):
+        with self._process(job, self._work.project(job.project)) as (process, pipe):
             while True:
                 began = self._stops.get(job.number)
                 if began is not None and time.monotonic() - began > PATIENCE_S:
@@ -202,9 +201,7 @@ class JobQueue:
                         return STOPPED, "cancelled", None
                     return FAILED, f"its process was ended ({how_it_ended(process)}); is there memory for it?", None
                 if what == PROGRESS:
-                    with self._changed:
-                        job.progress = said[0]
-                        self._tell()
+                    job.progress = said[0]
                 elif what == WARNING:
                     job.warnings.append(said[0])
                 elif what == DONE:
@@ -213,10 +210,10 @@ class JobQueue:
                     return what, said[0], None
 
     @contextmanager
-    def _process(self, job: Job, folder: Path) -> Iterator[tuple[Any, Any]]:
+    def _process(self, job: Job, project: Project) -> Iterator[tuple[Any, Any]]:
         context = get_context("spawn")
         pipe, theirs = context.Pipe()
-        process = context.Process(target=carry_out, args=(theirs, folder, job.kind, job.given))  # may have processes itself
+        process = context.Process(target=carry_out, args=(theirs, project.folder, job.kind, job.given))  # no daemon
         try:
             with without_ctrl_c():
                 process.start()
@@ -234,16 +231,21 @@ class JobQueue:
                 process.kill()
                 process.join()
             pipe.close()
+            project.sweep()
 
     def _end(self, job: Job, state: str, words: str) -> None:
         job.state, job.words, job.ended_s, job.progress = state, words, time.time(), None
         self._stops.pop(job.number, None)
         self._note(job)
-        self._tell()
-
-    def _tell(self) -> None:
-        self.revision += 1
         self._changed.notify_all()
+
+    def _forget(self) -> None:
+        """Keep no record of the oldest jobs that are over."""
+        for number in sorted(self._jobs)[:-MOST_KEPT]:
+            if self._jobs[number].state in ENDED:
+                del self._jobs[number]
+                with suppress(OSError):
+                    _file(self._work.jobs, number).unlink()
 
     def _note(self, job: Job) -> None:
         """Write a job down, if there is room; if not, it is known while the studio is open."""
@@ -263,18 +265,20 @@ class JobQueue:
         return job
 
 
+def _numbered(given: dict[str, Any], number: int) -> dict[str, Any]:
+    return {name: value.replace("{number}", str(number)) if isinstance(value, str) else value for name, value in given.items()}
+
+
 def _file(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.json"
 
 
 def _read(folder: Path) -> list[Job]:
-    """Read the jobs that were written down; older ones than `MOST_KEPT` go, and what is broken is passed over."""
+    """Read the jobs that were written down; what is broken is passed over."""
     names = {each.name for each in fields(Job)}
-    jobs, files = [], sorted(folder.glob("*.json"))
-    for file in files[:-MOST_KEPT]:
-        file.unlink(missing_ok=True)
-    for file in files[-MOST_KEPT:]:
-        sweep(file)
+    jobs = []
+    sweep_all(folder)
+    for file in sorted(folder.glob("*.json")):
         try:
             job = Job(**{name: value for name, value in json.loads(file.read_text()).items() if name in names})
         except (OSError, ValueError, TypeError, AttributeError):

@@ -169,23 +169,23 @@ def _app(work: WorkFolder, jobs: JobQueue, most_bytes: int) -> Any:
         headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, headers=headers, filename=name if download else None)
 
-    gradio.mount_gradio_app(
+    gradio.mount_gradio_app(  # which refuses files that are too large, each by itself
         app, build(work, jobs), "/", server_name=HOST, footer_links=[], run_history=False, show_error=True,
         max_file_size=most_bytes, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(),
         head=HEAD, app_kwargs=undocumented,
     )  # fmt: skip
-    return Guard(app, work, most_bytes)
+    return Guard(app, work)
 
 
 class Guard:
-    """What every request passes: only this machine's browsers, only our own pages, only what is needed, no larger than said.
+    """What every request passes: only this machine's browsers, only our own pages, only what is needed and there is room for.
 
-    A page elsewhere may send a browser here (by a name that leads to 127.0.0.1, or by a form): its ``Host`` or its
-    ``Origin`` tell it.
+    A page elsewhere may send a browser here (by a name that leads to 127.0.0.1, by a form, or by a player that shows our
+    file): its ``Host``, its ``Origin`` or its ``Sec-Fetch-Site`` tell it. A link may lead here.
     """
 
-    def __init__(self, app: Any, work: WorkFolder, most_bytes: int) -> None:
-        self._app, self._work, self._most = app, work, most_bytes
+    def __init__(self, app: Any, work: WorkFolder) -> None:
+        self._app, self._work = app, work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -218,22 +218,21 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if host.rpartition(":")[0] not in (HOST, "localhost") and host not in (HOST, "localhost"):
             return 403, f"this studio is at {HOST}, for this machine alone"
-        if origin is not None and origin.partition("://")[2] != host:
+        elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
+        if elsewhere or (origin is not None and origin.partition("://")[2] != host):
             return 403, "pages of other sites are not served"
         if path.startswith(API) and not path.removeprefix(API).startswith(NEEDED):
             return 404, "there is no such thing here"
         if method == "POST" and path.rstrip("/") == f"{API}upload":
-            return self._too_large(headers.get("content-length", ""))
+            return self._no_room(headers.get("content-length", ""))
         return None
 
-    def _too_large(self, length: str) -> tuple[int, str] | None:
+    def _no_room(self, length: str) -> tuple[int, str] | None:
         with suppress(OSError):
             self._work.sweep()
         if not (length.isascii() and length.isdigit()):
             return 411, "the size of an upload must be told"
         size, free = int(length), self._work.free_bytes() - SPARE_BYTES
-        if size > self._most + 10_000:  # some of it is not the file
-            return 413, f"the file has {size / 1e6:.0f} MB; {self._most / 1e6:.0f} MB is the most that is taken (--upload-mb)"
         if size > free:
             return (
                 507,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -12,7 +13,7 @@ import gradio as gr
 import numpy as np
 
 from lipwright.data.edits import MOST_GAIN, Edit
-from lipwright.data.errors import InputError
+from lipwright.data.errors import InputError, LipwrightError
 from lipwright.data.faces import WHICH
 from lipwright.data.features import STEP_HZ
 from lipwright.data.mouth import MouthTrack, aperture, load_track
@@ -20,7 +21,7 @@ from lipwright.pipeline.errors import in_words
 from lipwright.pipeline.settings import RenderSettings, TrainSettings, help_of
 from lipwright.pipeline.studio import shown
 from lipwright.pipeline.studio.page import TOLD_S, Frame, Values
-from lipwright.pipeline.studio.work import CONSENTS, FOOTAGE, RENDERS, RUNS, SOUNDS, SUFFIXES, Project
+from lipwright.pipeline.studio.work import CONSENTS, FOOTAGE, RENDERS, RUNS, SOUNDS, SUFFIXES, Project, plain_name
 from lipwright.pipeline.studio.worker import BASE, MOST_EDITED_S, NOTHING
 
 ANY_FACE, NO_CONSENT, RESUMED = "", "", "resume "
@@ -172,7 +173,7 @@ def render(frame: Frame) -> None:
             raise InputError("ask the person first: this puts words into their mouth; tick that they have agreed")
         _chosen(target, "video"), _chosen(sound, "sound")
         given = {
-            "out": f"{Path(target).stem[:30]} says {Path(sound).stem[:30]} {{number}}.mp4",
+            "out": f"{plain_name(f'{Path(target).stem[:30]} says {Path(sound).stem[:30]}')} {{number}}.mp4",
             "target": target, "sound": sound, "model": model, "consent": consent or None, "face": face or None,
             "settings": {"mouth_gain": gain, "closed_in_silence": closed, "preview": preview, "label": label},
         }  # fmt: skip
@@ -216,8 +217,8 @@ def edit(frame: Frame) -> None:
 
     def drop(project: Project, edited: str, ticked: list[str]) -> None:
         track = _track(project, _chosen(edited, "result"))
-        gone = {int(number) for number in ticked or []}
-        replace(track, edits=tuple(e for k, e in enumerate(track.edits) if k not in gone)).save(project.mouth(edited))
+        kept = tuple(edit for name, edit in _named(track.edits).items() if name not in (ticked or []))
+        replace(track, edits=kept).save(project.mouth(edited))
 
     def ask(project: Project, edited: str) -> None:
         _track(project, _chosen(edited, "result"))
@@ -268,9 +269,17 @@ def _read(path: Path, _: int) -> MouthTrack:
 
 
 def _edits(project: Project, render: str | None) -> list[tuple[str, str]]:
-    if render is None or not project.mouth(render).is_file():
+    if render is None:
         return []
-    return [(shown.edit_words(edit), str(k)) for k, edit in enumerate(_track(project, render).edits)]
+    try:
+        return [(shown.edit_words(edit), name) for name, edit in _named(_track(project, render).edits).items()]
+    except (LipwrightError, OSError):  # the curve says so
+        return []
+
+
+def _named(edits: Sequence[Edit]) -> dict[str, Edit]:
+    """Name edits by what they are: a tick at one that is gone must not come to mean another."""
+    return {f"{edit} {edits[:k].count(edit)}": edit for k, edit in enumerate(edits)}
 
 
 @lru_cache(maxsize=2)
@@ -292,15 +301,11 @@ def _edited(frame: Frame, project: Project, render: str | None) -> str:
     if render is None:
         return ""
     job = _last(frame, project, "paint", out=render)
-    result = project.made(render)["result"]
+    made = project.made(render)
+    result = made["result"]
     words = shown.outcome(job)
-    track = project.mouth(render)
-    if (
-        track.is_file()
-        and track.stat().st_mtime_ns > project.path(RENDERS, render).stat().st_mtime_ns
-        and _track(project, render).edits
-    ):
-        words += shown.said("The edits are not all rendered yet.")
+    if project.mouth(render).is_file() and [asdict(edit) for edit in _track(project, render).edits] != made.get("edits", []):
+        words += shown.said("The edits as they are now are not rendered yet.")
     elif job is not None and job.result is not None:
         words += shown.said(f"{job.result['painted']} of {job.result['frames']} frames were painted again.", "lede")
     elif result["painted"] < result["frames"]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipwright.data.errors import InputError
-from lipwright.data.files import whole_file
+from lipwright.data.files import sweep_all, whole_file
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -42,6 +42,8 @@ SUFFIXES = {FOOTAGE: VIDEO_SUFFIXES, SOUNDS: SOUND_SUFFIXES, CONSENTS: (".txt", 
 """What may be brought, by what it is for."""
 
 LONGEST_NAME = 80
+"""Bytes of a name that is given, so that others can be made of it."""
+
 FIRST = "first"
 """The project of one who has not named any."""
 
@@ -49,18 +51,24 @@ ABANDONED_S = 600.0
 """What has been coming in for so long without a byte never will."""
 
 
-def plain_name(words: str) -> str:
-    """Return words as a name that any file system takes: letters, digits, space, and ``- _ . ( )``.
+def plain_name(words: str, end: str = "") -> str:
+    """Return words as a name that any file system takes, no longer than `LONGEST_NAME` together with what stands at its end.
 
     Raises
     ------
     InputError
         Nothing is left.
     """
+    kept = _plain(words)
+    while len(f"{kept}{end}".encode()) > LONGEST_NAME:
+        kept = kept[:-1].rstrip(" .-")
+    return f"{kept}{end}"
+
+
+def _plain(words: str) -> str:
+    """Return words with letters, digits, space, and ``- _ . ( )`` alone."""
     spaced = re.sub(r"\s+", " ", unicodedata.normalize("NFC", words))
     kept = "".join(c if c.isalnum() or c in " -_.()" else "-" for c in spaced).strip(" .-")
-    while len(kept.encode()) > LONGEST_NAME:
-        kept = kept[:-1].rstrip(" .-")
     if not kept:
         raise InputError(f"{words!r} holds no letter or digit; give another name")
     return kept
@@ -101,7 +109,7 @@ class Project:
 
     def place(self, kind: str, name: str) -> Path:
         """Return where something is to be made."""
-        path = self.folder / kind / plain_name(name)
+        path = self.folder / kind / _plain(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -123,7 +131,7 @@ class Project:
         return self.place(MOUTHS, f"{render}.track")
 
     def made(self, render: str) -> dict[str, Any]:
-        """Return what is known of a render: what was ``given``, the ``result``, and what it says of itself (``words``)."""
+        """Return what is known of a render: what was ``given``, the ``result``, its ``edits``, its own ``words``."""
         path = self.path(RENDERS, render)
         try:
             return json.loads(path.with_name(f"{render}.json").read_text())
@@ -135,6 +143,12 @@ class Project:
         with whole_file(self.place(RENDERS, f"{render}.json")) as partial:
             partial.write_text(json.dumps(made))
 
+    def sweep(self) -> None:
+        """Remove what jobs that were killed have left half-written."""
+        for kind in KINDS:
+            with suppress(OSError):
+                sweep_all(self.folder / kind)
+
     def take_in(self, kind: str, upload: Path) -> str:
         """Move what was uploaded into the project, once it is found to be what it should; return the name that it has there.
 
@@ -144,10 +158,10 @@ class Project:
             It is of another kind, or cannot be read; it is gone.
         """
         try:
-            name = plain_name(upload.name)
-            stem, suffix = Path(name).stem, Path(name).suffix.lower()
+            suffix = upload.suffix.lower()
             if suffix not in SUFFIXES[kind]:
-                raise InputError(f"{name} is not one of {', '.join(SUFFIXES[kind])}; bring another file")
+                raise InputError(f"{upload.name} is not one of {', '.join(SUFFIXES[kind])}; bring another file")
+            name, count = plain_name(upload.stem, suffix), 1
             if kind != CONSENTS:
                 from lipwright.data.media import probe
 
@@ -156,9 +170,10 @@ class Project:
         except InputError as error:
             upload.unlink(missing_ok=True)
             raise type(error)(str(error).replace(str(upload), upload.name)) from None
-        taken, count = {*self.names(kind)}, 1
-        while (name := f"{stem}{suffix}" if count == 1 else f"{stem} {count}{suffix}") in taken:
+        taken = {*self.names(kind)}
+        while name in taken:
             count += 1
+            name = plain_name(upload.stem, f" {count}{suffix}")
         upload.replace(self.place(kind, name))
         return name
 
@@ -189,6 +204,8 @@ class WorkFolder:
             raise InputError(f"{folder} cannot be worked in ({error.strerror}); choose another --work") from None
         if not self.projects():
             self.project(FIRST, new=True)
+        for name in self.projects():
+            self.project(name).sweep()
 
     def _locked(self) -> BaseFileLock:
         from filelock import FileLock, Timeout

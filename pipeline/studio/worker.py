@@ -7,13 +7,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from lipwright.data.edits import Edit
 from lipwright.pipeline.progress import Progress
 from lipwright.pipeline.studio.work import CONSENTS, FOOTAGE, RENDERS, RUNS, SOUNDS, Project
 
@@ -75,7 +77,7 @@ def render(
 
     given = {"target": target, "sound": sound, "consent": consent, "settings": settings, "face": face}
     run = None if model == BASE else project.path(RUNS, model)
-    result = _rendered(project, progress, out, given, model=run)
+    result = _rendered(project, progress, out, given, (), model=run)
     audio = project.path(SOUNDS, sound)
     if len(StoredSpeech(probe(audio))) <= MOST_EDITED_S * SAMPLE_RATE_HZ:
         export_mouth(project.mouth(out), model=run, audio=audio, device=DEVICE, force=True)
@@ -84,10 +86,16 @@ def render(
 
 def paint(project: Project, progress: Progress, *, out: str) -> dict[str, Any]:
     """Render again with the mouth as it was edited: what the edits do not reach is kept."""
-    return _rendered(project, progress, out, project.made(out)["given"], mouth=project.mouth(out))
+    from lipwright.data.mouth import load_track
+
+    mouth = project.mouth(out)
+    edits = load_track(mouth).edits  # before it is rendered: those that come meanwhile are then known not to be
+    return _rendered(project, progress, out, project.made(out)["given"], edits, mouth=mouth)
 
 
-def _rendered(project: Project, progress: Progress, out: str, given: dict[str, Any], **mouth: Path | None) -> dict[str, Any]:
+def _rendered(
+    project: Project, progress: Progress, out: str, given: dict[str, Any], edits: Sequence[Edit], **mouth: Path | None
+) -> dict[str, Any]:
     from lipwright.pipeline import render_video, verify_file
     from lipwright.pipeline.settings import Credentials, RenderSettings
     from lipwright.pipeline.verify import in_words
@@ -111,7 +119,7 @@ def _rendered(project: Project, progress: Progress, out: str, given: dict[str, A
     except Exception as error:  # without the extra, say: it is rendered all the same
         words = [str(error)]
     words = [line.replace(str(path), out) for line in words]
-    project.keep(out, {"given": given, "result": result, "words": words})
+    project.keep(out, {"given": given, "result": result, "words": words, "edits": [asdict(edit) for edit in edits]})
     return result
 
 

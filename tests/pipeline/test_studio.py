@@ -98,6 +98,16 @@ def test_what_comes_in_is_looked_at(work: WorkFolder, talk: Any, tmp_path: Path)
     assert [path for path in work.uploads.rglob("*") if path.is_file()] == []
 
 
+def test_a_long_name_keeps_its_end_and_what_is_made_of_it_has_its_own(work: WorkFolder, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("yes")
+    for name, taken in (("x" * 200, "x" * 76), ("x" * 200, f"{'x' * 74} 2"), ("ж" * 90, "ж" * 38), ("ж" * 90, "ж" * 37 + " 2")):
+        assert _bring(work, tmp_path / "a", CONSENTS, f"{name[:100]}.txt") == f"{taken}.txt"
+    project = work.project(FIRST)
+    out = f"{plain_name('ж' * 90)} 7.mp4"
+    assert project.place(RENDERS, out).name == out
+    assert len({project.place(RENDERS, out), project.place(RENDERS, f"{out}.json"), project.mouth(out)}) == 3
+
+
 def test_what_lies_elsewhere_is_not_taken_in(work: WorkFolder, talk: Any) -> None:
     (work.uploads / "link.mp4").symlink_to(talk.path)
     for path in (talk.path, work.uploads / "link.mp4", work.uploads / ".." / ".lock", work.uploads / "gone.mp4"):
@@ -218,6 +228,11 @@ def test_pages_elsewhere_cannot_use_it(studio: Served) -> None:
     assert _ask(studio, "/", Origin="http://attacker.example")[0] == 403
     assert _ask(studio, "/", Origin="null")[0] == 403
     assert _ask(studio, "/gradio_api/queue/join", "POST", b"{}", Origin=f"http://{host}.attacker.example")[0] == 403
+    for site in ("cross-site", "same-site"):
+        for path in ("/", f"/work/{FIRST}/{FOOTAGE}/talk.mp4"):
+            assert _ask(studio, path, Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors")[0] == 403
+        assert _ask(studio, "/", Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate")[0] == 200
+    assert _ask(studio, "/", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="no-cors")[0] == 200
     assert _ask(studio, "/", Origin=f"http://{host}")[0] == 200
     assert _ask(studio, "/", Host=host.replace("127.0.0.1", "localhost"))[0] == 200
 
@@ -235,11 +250,12 @@ def test_an_upload_is_limited(studio: Served) -> None:
     assert Path(path).is_relative_to(studio.folder / ".uploads")
     large, kind = _form(bytes(round(MOST_MB * 1e6) + 20_000))
     code, content, _ = _ask(studio, "/gradio_api/upload", "POST", large, Content_Type=kind)
-    assert (code, b"2 MB is the most" in content) == (413, True)
+    assert (code, b"maximum allowed size" in content) == (413, True)
+    several = b"".join(_form(bytes([k]) * round(MOST_MB * 0.9e6), f"{k}.mp4")[0].removesuffix(b"--x--\r\n") for k in range(3))
+    code, content, _ = _ask(studio, "/gradio_api/upload", "POST", several + b"--x--\r\n", Content_Type=kind)
+    assert (code, len(json.loads(content))) == (200, 3)
     code, _, _ = _ask(studio, "/gradio_api/upload", "POST", iter([body]), Content_Type=kind, transfer_encoding="chunked")
     assert code == 411
-    lied, kind = _form(bytes(round(MOST_MB * 1e6) + 5_000))  # within what forms may add, but the file is too large
-    assert _ask(studio, "/gradio_api/upload", "POST", lied, Content_Type=kind)[0] == 413
 
 
 def test_a_broken_upload_is_swept_away(studio: Served) -> None:
@@ -301,15 +317,64 @@ def test_a_job_that_is_killed_takes_nothing_along(work: WorkFolder, jobs: JobQue
     assert "gone.mp4" in next_.words
 
 
+def _nobody() -> int:
+    """Return the number of a process that is no more."""
+    return int(subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout)
+
+
+def test_what_a_killed_job_left_half_written_goes(work: WorkFolder, jobs: JobQueue) -> None:
+    project, theirs = work.project(FIRST), f"{_nobody()}-7"
+
+    def leave() -> list[Path]:
+        left = [project.place(kind, "a").with_name(f".a.b{end}") for kind, end in (
+            (RENDERS, f".{theirs}.partial"), (RENDERS, f".{theirs}.sealed"), (RUNS, f".{theirs}.partial"),
+        )]  # fmt: skip
+        left[0].write_bytes(b"half")
+        left[1].write_bytes(b"half")
+        left[2].mkdir()
+        return left
+
+    by_others = project.place(RENDERS, "a").with_name(f".a.b.{os.getppid()}.partial")
+    by_others.write_bytes(b"half")
+    left = leave()
+    jobs.wait(jobs.ask(FIRST, "check", {"video": "gone.mp4"}), PATIENCE_S)
+    assert [path for path in left if path.exists()] == []
+    left = leave()
+    work.close()
+    WorkFolder(work.folder).close()
+    assert [path for path in left if path.exists()] == []
+    assert by_others.exists()
+
+
+def test_the_last_jobs_are_known_and_none_waits_twice(
+    work: WorkFolder, jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipwright.pipeline.studio.jobs.MOST_KEPT", 3)
+    given = {"run": "run {number}", "init": "none", "epochs": 1, "resume": False}
+    first = jobs.ask(FIRST, "check", {"video": "gone.mp4"})  # the others wait while its process starts
+    jobs.ask(FIRST, "train", given)
+    with pytest.raises(InputError, match="waiting already"):
+        jobs.ask(FIRST, "train", given)
+    third = jobs.ask(FIRST, "train", given | {"epochs": 2})
+    jobs.wait(first, PATIENCE_S)
+    fourth = jobs.ask(FIRST, "check", {"video": "gone.mp4"})
+    assert [job.number for job in jobs.every()] == [4, 3, 2]
+    assert sorted(path.stem for path in work.jobs.glob("*.json")) == ["00002", "00003", "00004"]
+    for job in (third, fourth):
+        jobs.cancel(job.number)
+
+
 def test_a_studio_that_was_killed_says_so_of_its_job(work: WorkFolder) -> None:
     for number, state in enumerate((RUNNING, QUEUED), 1):
         job = Job(number, "check", FIRST, {"video": "a.mp4"}, state)
         (work.jobs / f"{number:05d}.json").write_text(json.dumps(vars(job)))
+    (work.jobs / f".00002.json.{_nobody()}-1.partial").write_text("{")
     (work.jobs / "00003.json").write_text('{"number": 3, "half')
     queue = JobQueue(work)
     was, waited = queue.every()[::-1]
-    assert (was.state, "closed meanwhile" in was.words) == (STOPPED, True)
+    assert (was.state, "ended meanwhile" in was.words) == (STOPPED, True)
     assert queue.wait(waited, PATIENCE_S).state == FAILED  # it was begun: there is no such video
+    assert [path.name for path in work.jobs.iterdir() if path.suffix != ".json"] == []
     queue.close()
 
 
@@ -356,6 +421,15 @@ def test_a_render_is_cancelled_made_and_painted_again_where_it_was_edited(work: 
     assert jobs.wait(edited, PATIENCE_S).state == DONE, edited.words
     assert 0 < (edited.result or {})["painted"] <= (edited.result or {})["frames"]
     assert (project.folder / RENDERS / "2.mp4").read_bytes() != before
+    assert [Edit(**edit) for edit in project.made("2.mp4")["edits"]] == [Edit(1, 2, hold=True)]
+
+
+def test_a_tick_at_an_edit_that_is_gone_means_no_other() -> None:
+    from lipwright.pipeline.studio.tabs import _named
+
+    names = [*_named((Edit(1, 2, 0.5), Edit(3, 4, closed=True), Edit(1, 2, 0.5)))]
+    assert len(set(names)) == 3
+    assert not {names[0], names[2]} & {*_named((Edit(3, 4, closed=True),))}
 
 
 def test_closing_stops_what_runs_and_keeps_what_waits(work: WorkFolder, talk: Any) -> None:
