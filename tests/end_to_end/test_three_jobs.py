@@ -26,7 +26,7 @@ from lipwright.data.writer import VideoWriter
 
 RENDER_KEYS = {
     "out", "frames", "seconds", "elapsed_s", "bank_s", "tracking_s", "frames_per_s", "peak_rss_mb", "outside_max_abs",
-    "mask_share", "synthetic", "credentials", "signer", "unsigned",
+    "mask_share", "painted", "synthetic", "credentials", "signer", "unsigned",
 }  # fmt: skip
 METRICS = {"aperture_r", "aperture_gain", "width_r", "lmd", "lmd_ratio", "lag_ms", "closure_f1", "jitter_ratio"}
 PICTURE = {"mouth_psnr", "mouth_ssim", "sharpness_ratio", "flicker_ratio", "outside_max_abs", "mask_share"}
