@@ -71,7 +71,7 @@ def main() -> None:
         "memory_mb": memory,
     }
     if face:
-        frames_ms = 1000 * np.array(spent["frame"])
+        frames_ms = 1000 * np.array(spent["frame"], np.float64)
         result["frame_ms"] = {"mean": round(frames_ms.mean(), 1), "p99": round(np.percentile(frames_ms, 99), 1)}
     print(json.dumps(result, indent=2))
 
