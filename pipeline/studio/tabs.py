@@ -155,7 +155,7 @@ def render(frame: Frame) -> None:
             False, label="The person in the video is me, or has agreed to this", container=False, elem_id="agreed"
         )
         go = gr.Button("Render", variant="primary", min_width=140, scale=0)
-    result = frame.choose("result", gr.Dropdown(label="Result"), lambda project, _: project.names(RENDERS))
+    frame.choose("result", gr.Dropdown(label="Result"), lambda project, _: project.names(RENDERS))
 
     def outcome(project: Project, values: Values) -> str:
         job = _last(frame, project, "render")
@@ -163,7 +163,6 @@ def render(frame: Frame) -> None:
         return shown.rendered(project, values["result"], job)
 
     frame.show(outcome)
-    del result
 
     def ask(
         project: Project, target: str, sound: str, model: str, gain: float, closed: bool, preview: bool, label: bool, face: str,

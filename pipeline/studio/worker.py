@@ -123,9 +123,7 @@ def _rendered(
     return result
 
 
-KINDS: dict[str, Callable[..., dict[str, Any]]] = {
-    work.__name__: work for work in (check, preprocess, train, render, paint)
-}  # fmt: skip
+KINDS: dict[str, Callable[..., dict[str, Any]]] = {work.__name__: work for work in (check, preprocess, train, render, paint)}
 """What a job can be."""
 
 
